@@ -1,0 +1,225 @@
+"""Columns: rows of one leaf as flat arrays, and the frames they are stored in.
+
+    validity | ranks | dims | lengths | values        of n rows, as in a frame
+
+Everything is vectorised over rows. What a user may put into a column is decided in `recordio.signature`; what a user
+gets out of it in `recordio.leaves`; how frames lie in a chunk in `recordio.format.chunk`.
+
+Spec: spec/format.md, sections 5 and 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recordio.schema import Column
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+# Rows longer than this (bytes) are gathered as slices, shorter ones by an index per value; measured, see `gather`.
+_SLICE_ROW_SIZE = 128
+
+
+@dataclass(slots=True)
+class ColumnValues:
+    """Rows of one column.
+
+    Attributes:
+        num_rows: n.
+        values: fixed columns: dtype[n, *shape]; numeric variable columns: dtype[E], all elements back to back, row-major;
+            string-like columns: uint8[bytes], all elements back to back.
+        validity: bool[n], True where there is a value; optional columns only. A None row is zero in a fixed column, and
+            has rank 0, dims 0 and no element in a variable one.
+        ranks: uint8[n]; columns of unknown rank only.
+        dims: variable columns only: int64[n, k] for k unknown dims; int64[sum of ranks] where the rank is unknown.
+        lengths: int64[E], bytes of each element; string-like columns only.
+    """
+
+    num_rows: int
+    values: Array
+    validity: Array | None = None
+    ranks: Array | None = None
+    dims: Array | None = None
+    lengths: Array | None = None
+
+
+def element_counts(column: Column, rows: ColumnValues) -> Array:
+    """Elements of each row of a variable column: int64[n]."""
+    counts = _products(column, rows)
+    if rows.validity is not None:
+        counts[~rows.validity] = 0
+    return counts
+
+
+def row_sizes(column: Column, rows: ColumnValues) -> Array:
+    """Raw bytes of each row, int64[n], with 4 bytes for every dimension and length; what chunks and frames are closed by.
+
+    The true width of dimensions and lengths is known only when a chunk is closed, and boundaries must not depend on it.
+    """
+    overhead = (rows.validity is not None) + (rows.ranks is not None)
+    if column.is_fixed:
+        return np.full(rows.num_rows, column.row_size + overhead, np.int64)
+    counts = element_counts(column, rows)
+    if rows.ranks is not None:
+        sizes = overhead + 4 * rows.ranks.astype(np.int64)
+    else:
+        assert rows.dims is not None
+        sizes = np.full(rows.num_rows, overhead + 4 * rows.dims.shape[1], np.int64)
+    if rows.lengths is None:
+        return sizes + counts * (column.itemsize or 1)
+    byte_ends = offsets(rows.lengths)
+    row_ends = offsets(counts)
+    return sizes + 4 * counts + byte_ends[row_ends[1:]] - byte_ends[row_ends[:-1]]
+
+
+def slice_rows(column: Column, rows: ColumnValues, start: int, stop: int) -> ColumnValues:
+    """Rows start to stop, as views."""
+    if start == 0 and stop == rows.num_rows:
+        return rows
+    part = ColumnValues(
+        num_rows=stop - start,
+        values=rows.values,
+        validity=None if rows.validity is None else rows.validity[start:stop],
+        ranks=None if rows.ranks is None else rows.ranks[start:stop],
+    )
+    if column.is_fixed:
+        part.values = rows.values[start:stop]
+        return part
+    assert rows.dims is not None
+    if rows.ranks is None:
+        part.dims = rows.dims[start:stop]
+    else:
+        first, last = int(rows.ranks[:start].sum(dtype=np.int64)), int(rows.ranks[:stop].sum(dtype=np.int64))
+        part.dims = rows.dims[first:last]
+    counts = element_counts(column, rows)
+    first = int(counts[:start].sum())
+    last = first + int(counts[start:stop].sum())
+    if rows.lengths is None:
+        part.values = rows.values[first:last]
+        return part
+    part.lengths = rows.lengths[first:last]
+    first_byte = int(rows.lengths[:first].sum())
+    part.values = rows.values[first_byte : first_byte + int(part.lengths.sum())]
+    return part
+
+
+def take_rows(column: Column, rows: ColumnValues, indices: Array) -> ColumnValues:
+    """The rows at `indices` (int64[m], in range), as a copy in that order."""
+    taken = ColumnValues(
+        num_rows=len(indices),
+        values=rows.values,
+        validity=None if rows.validity is None else rows.validity[indices],
+        ranks=None if rows.ranks is None else rows.ranks[indices],
+    )
+    if column.is_fixed:
+        taken.values = rows.values.take(indices, axis=0)
+        return taken
+    assert rows.dims is not None
+    if rows.ranks is None:
+        taken.dims = rows.dims[indices]
+    else:
+        rank_starts = offsets(rows.ranks.astype(np.int64))[:-1]
+        taken.dims = gather(rows.dims, rank_starts[indices], rows.ranks.astype(np.int64)[indices])
+    counts = element_counts(column, rows)
+    starts = offsets(counts)
+    if rows.lengths is None:
+        taken.values = gather(rows.values, starts[:-1][indices], counts[indices])
+        return taken
+    byte_starts = offsets(rows.lengths)
+    taken.lengths = gather(rows.lengths, starts[:-1][indices], counts[indices])
+    first_bytes = byte_starts[starts[:-1]][indices]
+    taken.values = gather(rows.values, first_bytes, byte_starts[starts[1:]][indices] - first_bytes)
+    return taken
+
+
+def concat(parts: Sequence[ColumnValues]) -> ColumnValues:
+    """The rows of all parts, in order; a single part is returned as it is, several are copied. At least one part."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def join(name: str) -> Any:
+        arrays = [getattr(part, name) for part in parts]
+        return None if arrays[0] is None else np.concatenate(arrays)
+
+    return ColumnValues(
+        num_rows=sum(part.num_rows for part in parts),
+        values=join("values"),
+        validity=join("validity"),
+        ranks=join("ranks"),
+        dims=join("dims"),
+        lengths=join("lengths"),
+    )
+
+
+def empty(column: Column) -> ColumnValues:
+    """No rows."""
+    known_rank = column.shape is not None
+    return ColumnValues(
+        num_rows=0,
+        values=np.empty((0, *(column.shape or ())) if column.is_fixed else 0, column.numpy_dtype),  # type: ignore[arg-type]
+        validity=np.empty(0, np.bool_) if column.optional else None,
+        ranks=None if known_rank else np.empty(0, np.uint8),
+        dims=None if column.is_fixed else np.empty((0, len(column.unknown_dims)) if known_rank else 0, np.int64),
+        lengths=np.empty(0, np.int64) if column.is_string_like else None,
+    )
+
+
+def owned(rows: ColumnValues) -> ColumnValues:
+    """A copy that shares memory with nothing."""
+
+    def copy(array: Array | None) -> Any:
+        return None if array is None else array.copy()
+
+    return ColumnValues(
+        rows.num_rows, copy(rows.values), copy(rows.validity), copy(rows.ranks), copy(rows.dims), copy(rows.lengths)
+    )
+
+
+def memory_size(rows: ColumnValues) -> int:
+    """Bytes that the arrays hold."""
+    arrays = (rows.values, rows.validity, rows.ranks, rows.dims, rows.lengths)
+    return sum(array.nbytes for array in arrays if array is not None)
+
+
+def offsets(counts: Array) -> Array:
+    """Where each of n consecutive runs begins, and where the last ends: int64[n + 1]."""
+    ends = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=ends[1:])
+    return ends
+
+
+def gather(values: Array, starts: Array, counts: Array) -> Array:
+    """Runs of `values`, [start, start + count) each, back to back in a new array.
+
+    An index per value costs 8 bytes and about 2 ns a value; a slice costs about 200 ns a run. Long runs take slices.
+    """
+    total = int(counts.sum())
+    if total * values.itemsize > _SLICE_ROW_SIZE * len(counts):
+        return np.concatenate([values[a:b] for a, b in zip(starts.tolist(), (starts + counts).tolist(), strict=True)])
+    index = np.arange(total, dtype=np.int64)
+    index += np.repeat(starts - (np.cumsum(counts) - counts), counts)
+    return values[index]
+
+
+def _products(column: Column, rows: ColumnValues) -> Array:
+    """Product of the dimensions of each row, None rows included: int64[n], a new array."""
+    if rows.ranks is not None:
+        assert rows.dims is not None
+        # reduceat needs at least one factor a row, so a 1 is put in front of each row's dimensions.
+        ends = offsets(rows.ranks.astype(np.int64))
+        if not rows.num_rows:
+            return np.zeros(0, np.int64)
+        factors = np.insert(rows.dims, ends[:-1], 1)
+        return np.multiply.reduceat(factors, ends[:-1] + np.arange(rows.num_rows))
+    assert rows.dims is not None and column.shape is not None
+    known = 1
+    for dim in column.shape:
+        known *= 1 if dim is None else dim
+    if rows.dims.shape[1] == 1:
+        return rows.dims[:, 0] * known
+    counts: Array = np.multiply.reduce(rows.dims, axis=1, dtype=np.int64, initial=known)
+    return counts

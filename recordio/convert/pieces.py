@@ -1,0 +1,240 @@
+"""Pieces, parts and sources: the one face that every kind of source shows to convert.
+
+    source -> parts (one per output shard, in order; or one part for everything) -> pieces -> records
+
+A **piece** is what is handed to the writer at once; a **part** is all that a worker needs to produce the records of one
+shard, in whatever process; a **source** knows how to be cut into parts. The kinds of source are in `generators`,
+`sequences`, `pydataset` and `columnar`; which one an object becomes is decided in `sources`. None of them writes.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+
+from recordio.errors import RequestError, SourceError
+from recordio.ragged import Ragged
+from recordio.schema import Schema
+
+INFER_RECORDS = 256             # records looked at, at most, to infer a signature
+INFER_SIZE = 16 << 20           # bytes of them, at most: they are all kept
+ESTIMATE_RECORDS = 1024         # records looked at, at most, to estimate the raw size of one
+
+OnError = Literal["raise", "skip"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """What is handed to the writer at once."""
+
+    # record: one record. batch: a record's structure with a leading axis. columns: list[ColumnValues], needs no cast.
+    # error: under on_error="skip", the exception of an item that could not be had.
+    kind: Literal["record", "batch", "columns", "error"]
+    value: Any
+    number: int     # of the record, the first record of the columns, or the batch; from 0, as the label counts
+    label: str      # for messages: "record 17", "batch 3", "record 17 of shard 2"
+
+
+class Part(ABC):
+    """A run of consecutive records of a source: picklable, and able to produce them again.
+
+    Attributes:
+        num_records: how many there will be, or None if that is not known.
+    """
+
+    num_records: int | None = None
+
+    @abstractmethod
+    def pieces(
+        self, executor: Executor | None = None, window: int = 10, on_error: OnError = "raise"
+    ) -> Iterator[Piece]:
+        """Produce the records, in order.
+
+        Args:
+            executor: where the batches of a PyDataset are fetched; other parts have no use for it.
+            window: batches under way there, at most.
+            on_error: "skip" gives an item that could not be had as a piece of kind "error" and goes on, where the
+                source allows that (a generator that raised has ended).
+
+        Raises:
+            Exception: what the user's source raised, with a note that says at which record or batch.
+        """
+
+
+class Source(ABC):
+    """Something that can be converted.
+
+    Cut it first (`split`, or `whole`), then ask for the signature: what is looked at to infer it then comes from the
+    parts themselves, is kept in them, and is not asked for again.
+
+    Attributes:
+        signature: of one record, a structure of specs; None while it is not known.
+        num_records: how many there are, or None if that is not known.
+        repeatable: False if it can be read once only (an iterator): there is nothing to resume from.
+        workers, use_multiprocessing, max_queue_size: what the source itself asks for; None if it does not say.
+    """
+
+    signature: Any = None
+    num_records: int | None = None
+    repeatable: bool = True
+    workers: int | None = None
+    use_multiprocessing: bool | None = None
+    max_queue_size: int | None = None
+
+    def resolve_signature(self) -> Any:
+        """Give the signature, inferred from the first records or the first batch if it is not known.
+
+        Raises:
+            SourceError: there is no record to infer it from.
+        """
+        if self.signature is None:
+            self.signature = self._infer()
+        return self.signature
+
+    def split(
+        self, *, num_shards: int | None = None, shard_size: int | None = None, row_size: int | None = None
+    ) -> list[Part] | None:
+        """Cut into one part per output shard, or give None if only the front of the source is known.
+
+        Args:
+            num_shards: exactly so many parts, as even as can be, the larger ones first; the last may be empty.
+            shard_size: raw bytes of a part, about; instead of num_shards.
+            row_size: raw bytes of one record (of one batch, for a PyDataset), if they are known from an earlier run;
+                otherwise they follow from the signature or are estimated: see `item_size`.
+
+        Raises:
+            RequestError: neither or both are given, or one is below 1.
+            SourceError: the source cannot be cut so, or has no length.
+        """
+        if (num_shards is None) == (shard_size is None):
+            raise RequestError(f"give num_shards or shard_size, one of them; not {num_shards} and {shard_size}")
+        for name, value in (("num_shards", num_shards), ("shard_size", shard_size), ("row_size", row_size)):
+            if value is not None and value < 1:
+                raise RequestError(f"{name} is {value}, but must be at least 1")
+        return self._split(num_shards, shard_size, row_size)
+
+    def item_size(self) -> int | None:
+        """Raw bytes of one record (one batch, for a PyDataset), exact or estimated; None where split gives None."""
+        return None
+
+    @abstractmethod
+    def whole(self) -> Part:
+        """Everything as one part, read from the front."""
+
+    def finish(self) -> None:  # noqa: B027  most sources have nothing to do
+        """Tell the source that the pass has ended well."""
+
+    def check_picklable(self) -> None:  # noqa: B027  most parts hold plain values
+        """Raise a SourceError that says what to do if the parts cannot go to another process of ours.
+
+        A pool that pickles by value (cloudpickle: dask, loky) accepts more; do not ask before using one.
+        """
+
+    def worker_setup(self) -> tuple[Callable[..., object], tuple[Any, ...]] | None:
+        """Give initializer and arguments for our processes, where that saves sending a large source with every task.
+
+        From then on the parts can be sent to processes that were set up so, and to no others.
+        """
+        return None
+
+    @abstractmethod
+    def _infer(self) -> Any: ...
+
+    def _split(self, num_shards: int | None, shard_size: int | None, row_size: int | None) -> list[Part] | None:
+        return None
+
+
+def even_ranges(total: int, num_parts: int) -> list[tuple[int, int]]:
+    """Cut range(total) into consecutive ranges [start, stop), floor and ceil, the larger ones first."""
+    small, num_large = divmod(total, num_parts)
+    return list(pairwise(part * small + min(part, num_large) for part in range(num_parts + 1)))
+
+
+def item_ranges(total: int, num_shards: int | None, items_per_shard: int) -> list[tuple[int, int]]:
+    """Cut by a number of shards if there is one, else by items per shard; there is always at least one range."""
+    if num_shards is not None:
+        return even_ranges(total, num_shards)
+    return [(start, min(start + items_per_shard, total)) for start in range(0, max(total, 1), items_per_shard)]
+
+
+def add_place(error: Exception, label: str) -> None:
+    """Note on an exception of the user's source where it happened; its type stays."""
+    error.add_note(f"recordio: the source raised this at {label}")
+
+
+def fixed_row_size(signature: Any) -> int | None:
+    """Raw bytes of a record, if they are the same for every record of this signature."""
+    columns = Schema.from_signature(signature).columns
+    if not all(column.is_fixed for column in columns):
+        return None
+    return sum(column.row_size + column.optional for column in columns)
+
+
+def given_size(value: Any) -> int:
+    """About how many bytes a record or batch has, as the source gives it."""
+    if isinstance(value, dict):
+        return sum(given_size(leaf) for leaf in value.values())
+    if isinstance(value, np.ndarray) and value.dtype.kind in "OUT":
+        return sum(given_size(leaf) for leaf in value.flat)
+    if isinstance(value, list | tuple):
+        return sum(given_size(leaf) for leaf in value)
+    if isinstance(value, str):
+        return len(value.encode("utf-8", "surrogatepass"))
+    if isinstance(value, bytes | bytearray):
+        return len(value)
+    return 0 if value is None else int(getattr(value, "nbytes", 8))
+
+
+def as_numpy(leaf: Any) -> Any:
+    """Turn a tensor of any framework into an array, sharing memory where it can; other values pass."""
+    if isinstance(leaf, np.ndarray | np.generic | Ragged) or not hasattr(leaf, "__array__"):
+        return leaf
+    if hasattr(leaf, "detach"):     # torch: one that needs a gradient, or lives on a device, refuses __array__
+        leaf = leaf.detach().cpu()
+    return np.asarray(leaf)
+
+
+def own_copy(value: Any) -> Any:
+    """Copy a record or batch that must outlast the next one: many a source fills the same array again."""
+    if type(value) is dict:
+        return {key: own_copy(leaf) for key, leaf in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(own_copy(leaf) for leaf in value)
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if value is None or isinstance(value, str | bytes | bool | int | float | complex | np.generic):
+        return value
+    array = as_numpy(value)
+    return copy.deepcopy(value) if array is value else array.copy()
+
+
+def check_pickle(value: Any, name: str) -> bytes:
+    """Pickle something of the user's for another process.
+
+    Raises:
+        SourceError: that cannot be done, or the other process could not find its definition.
+    """
+    try:
+        payload = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        raise SourceError(
+            f"{name} cannot be sent to a worker process: {error}",
+            advice="Define it at the top level of a module (no lambda, no function or class inside a function) and let "
+            "it open files where it reads them; or use threads: use_multiprocessing=False",
+        ) from error
+    kind = value if hasattr(value, "__qualname__") else type(value)
+    if kind.__module__ == "__main__" and not hasattr(sys.modules["__main__"], "__file__"):
+        raise SourceError(
+            f"{name} is defined in an interactive session, where worker processes cannot find it",
+            advice="Put it into a module and import it; or use threads: use_multiprocessing=False",
+        )
+    return payload

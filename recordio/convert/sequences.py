@@ -1,0 +1,259 @@
+"""Sequences: sources whose items have numbers, so that each can be had without those before it.
+
+    a list of records, anything with __len__ and __getitem__       items are records
+    the batches of a PyDataset (`recordio.convert.pydataset`)      items are batches
+
+The first items, fetched to infer the signature or to estimate sizes, are kept in the parts that they belong to. Worker
+processes get a large source once, when they start, and not with every task (`Shared`).
+"""
+
+from __future__ import annotations
+
+import pickle
+import uuid
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import closing
+from functools import partial
+from typing import Any, Literal
+
+from recordio.convert.pieces import (
+    ESTIMATE_RECORDS,
+    INFER_RECORDS,
+    INFER_SIZE,
+    OnError,
+    Part,
+    Piece,
+    Source,
+    add_place,
+    check_pickle,
+    fixed_row_size,
+    given_size,
+    item_ranges,
+    own_copy,
+)
+from recordio.errors import SourceError
+from recordio.execute.pool import ordered_map
+from recordio.infer import infer_signature
+
+
+class Shared:
+    """An object that many tasks need, under a name by which a worker process can know it already."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self.token = uuid.uuid4().hex
+        self.resident = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_find_resident, (self.token,)) if self.resident else (Shared, (self.value,))
+
+
+# In a worker process: the objects it was set up with, pickled until they are first needed; then themselves.
+_resident: dict[str, bytes | Shared] = {}
+
+
+def _make_resident(token: str, payload: bytes) -> None:
+    # Not unpickled here: what a process raises while it starts is lost, and the pool with it.
+    _resident[token] = payload
+
+
+def _find_resident(token: str) -> Shared:
+    found = _resident.get(token)
+    if found is None:
+        raise SourceError(
+            "the source is not known to this worker process",
+            advice="Make the pool with the initializer that worker_setup() gives, or do not call worker_setup()",
+        )
+    if isinstance(found, bytes):
+        found = Shared(pickle.loads(found))  # noqa: S301  from our own parent process
+        found.token, found.resident = token, True
+        _resident[token] = found
+    return found
+
+
+def get_item(shared: Shared, number: int) -> Any:
+    """Fetch one record, as it is."""
+    return shared.value[number]
+
+
+class ItemsPart(Part):
+    """Items start to stop of an indexed source; the first ones may have been fetched already."""
+
+    def __init__(
+        self,
+        fetch: Callable[[Shared, int], Any],
+        shared: Shared,
+        kind: Literal["record", "batch"],
+        numbers: tuple[int, int],       # of the items, in the source
+        first_index: int = 0,           # number of the item that has the index 0 in `shared`
+        *,
+        what: str,                      # "record" or "batch", for labels
+        parallel: bool = False,         # fetching is worth an executor
+    ) -> None:
+        self.start, self.stop = numbers
+        self.num_records = self.stop - self.start if kind == "record" else None
+        self.head: list[Any] = []       # of items start, start + 1, ...: handed out once instead of being fetched
+        self._fetch = fetch
+        self._shared = shared
+        self._kind: Literal["record", "batch"] = kind
+        self._first_index = first_index
+        self._what = what
+        self._parallel = parallel
+
+    def pieces(
+        self, executor: Executor | None = None, window: int = 10, on_error: OnError = "raise"
+    ) -> Iterator[Piece]:
+        head, self.head = self.head, []
+        rest = range(self.start + len(head), self.stop)
+        for number in range(self.start, rest.start):
+            yield self._piece(number, head[number - self.start])
+        del head
+        if executor is None or not self._parallel:
+            for number in rest:
+                try:
+                    value = self._get(number)
+                except Exception as error:
+                    if on_error == "raise":
+                        raise
+                    value = error
+                yield self._piece(number, value)
+            return
+        fetch = partial(_fetch_item, self._fetch, self._shared, self._what, self._first_index)
+        skip = on_error == "skip"
+        results = ordered_map(executor, fetch, rest, window=window, describe=self._label, return_exceptions=skip)
+        with closing(results):  # type: ignore[type-var]  # it is a generator
+            for number, value in zip(rest, results, strict=True):
+                yield self._piece(number, value)
+
+    def _get(self, number: int) -> Any:
+        return _fetch_item(self._fetch, self._shared, self._what, self._first_index, number, own=False)
+
+    def _piece(self, number: int, value: Any) -> Piece:
+        kind: Literal["record", "batch", "error"] = "error" if isinstance(value, Exception) else self._kind
+        return Piece(kind=kind, value=value, number=number, label=self._label(number))
+
+    def _label(self, number: int) -> str:
+        return f"{self._what} {number}"
+
+
+def _fetch_item(
+    fetch: Callable[[Shared, int], Any], shared: Shared, what: str, first_index: int, number: int, own: bool = True
+) -> Any:
+    try:
+        value = fetch(shared, number - first_index)
+        # A result waits for its turn while later ones are fetched, and many a source fills the same array again.
+        return own_copy(value) if own else value
+    except Exception as error:
+        add_place(error, f"{what} {number}")
+        raise
+
+
+class IndexedSource(Source):
+    """What sources with numbered items share: fixed ranges, and a head that is fetched once and kept in the parts."""
+
+    def __init__(self, signature: Any) -> None:
+        self.signature = signature
+        self._parts: list[ItemsPart] = []
+        self._head: list[Any] | None = None      # of the items 0, 1, ...; None until they are asked for
+        self._item_size: int | None = None
+
+    def whole(self) -> Part:
+        if len(self._parts) != 1:
+            self._make_parts([(0, self._total())])
+        return self._parts[0]
+
+    def item_size(self) -> int:
+        if self._item_size is None:
+            self._item_size = max(1, self._measure())
+        return self._item_size
+
+    def _split(self, num_shards: int | None, shard_size: int | None, row_size: int | None) -> list[Part] | None:
+        items_per_shard = 1 if shard_size is None else max(1, shard_size // (row_size or self.item_size()))
+        self._make_parts(item_ranges(self._total(), num_shards, items_per_shard))
+        return list(self._parts)
+
+    def _make_parts(self, ranges: list[tuple[int, int]]) -> None:
+        if self._head is not None:
+            self._head = self._fetch_head(0)      # back from the parts that are given up
+        self._parts = [self._part(start, stop) for start, stop in ranges]
+        self._deal_head()
+
+    def _deal_head(self) -> None:
+        """Leave the head to the parts, if both are there: a large first batch must not live as long as the source."""
+        if self._parts and self._head:
+            for part in self._parts:
+                part.head = self._head[part.start : part.stop]
+            self._head = []
+
+    def _fetch_head(self, max_items: int) -> list[Any]:
+        """Fetch the first items; they are asked for once, and kept for the parts they belong to."""
+        kept = (self._head or []) + [item for part in self._parts for item in part.head]
+        if kept or max_items == 0:
+            return kept
+        first = self._part(0, min(max_items, self._total()))
+        head: list[Any] = []
+        size = 0
+        for piece in first.pieces():
+            head.append(own_copy(piece.value))
+            size += given_size(piece.value)
+            if size >= INFER_SIZE:
+                break
+        self._head = head
+        self._deal_head()
+        return list(head)
+
+    @abstractmethod
+    def _total(self) -> int:
+        """Number of items."""
+
+    @abstractmethod
+    def _part(self, start: int, stop: int) -> ItemsPart: ...
+
+    @abstractmethod
+    def _measure(self) -> int:
+        """Raw bytes of one item."""
+
+
+class SequenceSource(IndexedSource):
+    """Records that can be had by their number: a list, a range, a torch map-style data set."""
+
+    def __init__(self, records: Any, signature: Any) -> None:
+        super().__init__(signature)
+        self.num_records = len(records)
+        self._records = records
+        self._shared = Shared(records)
+
+    def check_picklable(self) -> None:
+        first = self._records[:1] if isinstance(self._records, list) else self._records
+        check_pickle(first, f"the {type(self._records).__qualname__} of records")
+
+    def _infer(self) -> Any:
+        head = self._fetch_head(INFER_RECORDS)
+        if not head:
+            raise SourceError("there is no record to infer a signature from", advice="Give an output_signature")
+        return infer_signature(head)
+
+    def _total(self) -> int:
+        return len(self._records)
+
+    def _part(self, start: int, stop: int) -> ItemsPart:
+        if isinstance(self._records, list):
+            # So that only these records go to the process that needs them.
+            return ItemsPart(get_item, Shared(self._records[start:stop]), "record", (start, stop), start, what="record")
+        return ItemsPart(get_item, self._shared, "record", (start, stop), what="record")
+
+    def _measure(self) -> int:
+        if self._total() == 0:
+            return 1
+        if self.signature is None:
+            self.resolve_signature()
+        fixed = fixed_row_size(self.signature)
+        if fixed is not None:
+            return fixed
+        if isinstance(self._records, list):
+            head = self._records[:ESTIMATE_RECORDS]
+        else:
+            head = self._fetch_head(INFER_RECORDS)
+        return sum(given_size(record) for record in head) // max(1, len(head))

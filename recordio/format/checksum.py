@@ -1,0 +1,31 @@
+"""CRC-32C and BLAKE2b, as the format uses them.
+
+Spec: spec/format.md, section 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable
+
+from crc32c import crc32c as crc
+
+Buffer = bytes | bytearray | memoryview
+
+__all__ = ["Buffer", "crc", "crc_at", "digest"]
+
+_OFFSET = struct.Struct("<Q")
+
+
+def crc_at(offset: int, data: Buffer) -> int:
+    """CRC-32C of data that is valid at one offset of a file only."""
+    return crc(data, crc(_OFFSET.pack(offset)))
+
+
+def digest(size: int, person: bytes, parts: Iterable[Buffer]) -> bytes:
+    """BLAKE2b of the joined parts, `size` bytes, personalised so that digests of different uses never meet."""
+    state = hashlib.blake2b(digest_size=size, person=person)
+    for part in parts:
+        state.update(part)
+    return state.digest()

@@ -1,0 +1,121 @@
+"""One frame: raw bytes <-> stored bytes.
+
+A frame is stored raw or as exactly one Zstandard frame of known size. Decompression goes into the caller's buffer, so
+nothing is allocated that a file asks for. Compression contexts are one per thread: sharing one gives random results.
+
+Spec: spec/format.md, section 5. Zstandard frames: RFC 8878.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import zstandard
+
+from recordio.errors import MalformedError, TooNewError
+from recordio.format.checksum import Buffer
+
+CODEC_RAW = 0
+CODEC_ZSTD = 1
+CODEC_NAMES = {CODEC_RAW: "none", CODEC_ZSTD: "zstd"}
+ENCODING_PLAIN = 0
+
+MAX_SPARE_WINDOW = 1 << 20  # bytes; the window of a frame may be as large as its content, or this
+
+DEFAULT_LEVEL = 3
+MAX_LEVEL = 22
+
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_DICTIONARY_ID_SIZES = (0, 1, 2, 4)
+_CONTENT_SIZE_SIZES = (0, 2, 4, 8)
+_RLE_BLOCK, _RESERVED_BLOCK = 1, 3
+
+_threads = threading.local()
+
+
+def compress(raw: Buffer, level: int) -> bytes:
+    """One Zstandard frame that states its content size and carries no checksum (the directory has one)."""
+    compressors: dict[int, zstandard.ZstdCompressor] = _threads.__dict__.setdefault("compressors", {})
+    compressor = compressors.get(level)
+    if compressor is None:
+        compressor = zstandard.ZstdCompressor(level=level, write_checksum=False, write_content_size=True, write_dict_id=False)
+        compressors[level] = compressor
+    return compressor.compress(raw)
+
+
+def max_stored_size(raw_size: int) -> int:
+    """The most bytes that a zstd frame of `raw_size` bytes may take (section 10)."""
+    return raw_size + (raw_size >> 8) + 64
+
+
+def decompress_into(stored: memoryview, target: memoryview, codec: int) -> None:
+    """Decode one frame, whose checksum is already verified, into a buffer of exactly its raw size.
+
+    Args:
+        stored: the frame's stored bytes.
+        target: writable bytes, as many as the directory's raw_size.
+        codec: as in the directory.
+
+    Raises:
+        MalformedError: the bytes are not one frame of that size. TooNewError: unknown codec.
+    """
+    if codec == CODEC_RAW:
+        if len(stored) != len(target):
+            raise MalformedError(f"a raw frame has {len(stored)} stored bytes, its raw size is {len(target)}")
+        target[:] = stored
+        return
+    if codec != CODEC_ZSTD:
+        raise TooNewError(f"unknown codec {codec}", advice="Update recordio")
+    _check_zstd_frame(stored, len(target))
+    decompressor = _threads.__dict__.get("decompressor")
+    if decompressor is None:
+        # The window is checked against the frame's own size above.
+        decompressor = _threads.decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+    try:
+        with decompressor.stream_reader(stored) as reader:
+            written = 0
+            while written < len(target):
+                count = reader.readinto(target[written:])
+                if not count:
+                    break
+                written += count
+            # One more read takes the end of a frame whose last block is empty, and shows bytes beyond the stated size.
+            surplus = reader.read(1) if written == len(target) else b""
+    except zstandard.ZstdError as error:
+        raise MalformedError(f"the zstd frame does not decode: {error}") from None
+    if written != len(target) or surplus:
+        raise MalformedError(f"the zstd frame does not hold the {len(target)} bytes that the directory states")
+
+
+def _check_zstd_frame(stored: memoryview, raw_size: int) -> None:
+    """Walk the block headers: python-zstandard accepts bytes after the frame and ignores a size limit of ours."""
+    size = len(stored)
+    if size < 6 or stored[:4] != _ZSTD_MAGIC:
+        raise MalformedError("a zstd frame does not begin with the zstd magic")
+    descriptor = stored[4]
+    single_segment = descriptor >> 5 & 1
+    has_checksum = descriptor >> 2 & 1
+    dictionary_id_size = _DICTIONARY_ID_SIZES[descriptor & 3]
+    content_size_size = _CONTENT_SIZE_SIZES[descriptor >> 6] or single_segment
+    window = stored[5]
+    window_size = 0 if single_segment else (8 + (window & 7)) << (7 + (window >> 3))
+    if dictionary_id_size or descriptor >> 3 & 1 or not content_size_size:
+        raise MalformedError("a zstd frame names a dictionary, sets a reserved bit or does not state its content size")
+    if not raw_size or window_size > max(raw_size, MAX_SPARE_WINDOW):
+        raise MalformedError(f"a zstd frame of {raw_size} bytes asks for a window of {window_size} bytes")
+    place = 5 + (not single_segment)
+    content_size = int.from_bytes(stored[place : place + content_size_size], "little") + (256 if content_size_size == 2 else 0)
+    if content_size != raw_size:
+        raise MalformedError(f"a zstd frame states {content_size} bytes of content, the directory {raw_size}")
+    place += content_size_size
+    last = 0
+    while not last:
+        if place + 3 > size:
+            raise MalformedError("a zstd frame ends inside a block header")
+        header = stored[place] | stored[place + 1] << 8 | stored[place + 2] << 16
+        last, kind, block_size = header & 1, header >> 1 & 3, header >> 3
+        if kind == _RESERVED_BLOCK:
+            raise MalformedError("a zstd frame has a block of the reserved type")
+        place += 3 + (1 if kind == _RLE_BLOCK else block_size)
+    if place + 4 * has_checksum != size:
+        raise MalformedError(f"the zstd frame ends after {place + 4 * has_checksum} of {size} stored bytes")

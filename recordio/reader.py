@@ -1,0 +1,456 @@
+"""Reading a data set: from record numbers to shards, chunks, frames and rows.
+
+    record numbers -> (shard, chunk, row) -> frames, from the cache or the file -> rows, in the order asked
+
+`open_data_set` reads the index and nothing else; chunk tables are checked when a shard is first touched. A reader can be
+pickled, shared by threads and taken through a fork: what must not be shared is made anew in each process. What records
+look like to users is decided in `recordio.dataset`.
+
+Spec: spec/format.md, sections 8 and 12.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from recordio.columns import Array, ColumnValues, concat, empty, memory_size, slice_rows, take_rows
+from recordio.errors import DataError, IncompleteError, MismatchError, NotRecordIOError, RecordIOError
+from recordio.execute.pool import make_executor, ordered_map
+from recordio.format import layout
+from recordio.format.chunk import Directory
+from recordio.format.footer import decode_metadata
+from recordio.format.index import INDEX_NAME, Index, ShardEntry, check_chunk_table, data_set_fingerprint, decode_index
+from recordio.job import describe_unfinished, shard_entry
+from recordio.process_local import ProcessLocal
+from recordio.schema import Schema
+from recordio.shard_reader import ChunkTable, ShardReader, read_shard_front
+from recordio.storage import LOCAL, ReadHandle, Storage
+
+OnCorrupt = Literal["raise", "skip"]
+
+DEFAULT_CACHE_SIZE = 64 << 20  # bytes of decoded frames, in each process
+_MAX_OPEN_FILES = 128
+# Chunks are read in runs of about so many raw bytes: a task that is much smaller loses to the GIL.
+_TASK_SIZE = 1 << 20
+_FRAME_ENTRY_SIZE = 120  # bytes that one frame of a cached directory takes in memory, measured
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostRange:
+    """Records that could not be read, under on_corrupt="skip"."""
+
+    start: int  # record number in the data set
+    stop: int
+    shard: int
+    chunk: int | None
+    column: str | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRun:
+    """Consecutive chunks of one shard: what one task reads."""
+
+    shard_id: int
+    first: int  # chunk ordinals
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows that were read, with their record numbers in the data set: [start, stop), or exactly `numbers` if some are lost."""
+
+    start: int
+    stop: int
+    columns: list[ColumnValues]
+    numbers: Array | None = None
+    lost: tuple[LostRange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What is opened: a data set through its index, or one shard alone."""
+
+    path: str
+    directory: str  # of the shards
+    index: Index
+    single: bool  # one shard, without an index
+
+
+class _ProcessState:
+    """Open files, chunk tables and decoded frames of one process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.handles: OrderedDict[str, ReadHandle] = OrderedDict()
+        self.shards: dict[int, ShardReader] = {}
+        self.cache: OrderedDict[tuple[int, int, int, int], tuple[Any, int]] = OrderedDict()
+        self.cached_size = 0
+
+
+@dataclass(frozen=True)
+class DataSetReader:
+    """Reads any rows of a data set."""
+
+    source: Source
+    schema: Schema
+    metadata: dict[str, Any]
+    options: dict[str, Any]
+    storage: Storage
+    cache_size: int
+    first_records: Array = field(repr=False)  # int64[shards + 1]
+    _state: ProcessLocal[_ProcessState] = field(default_factory=lambda: ProcessLocal(_ProcessState), repr=False)
+
+    @property
+    def num_records(self) -> int:
+        return self.source.index.num_records
+
+    @property
+    def shards(self) -> tuple[ShardEntry, ...]:
+        return self.source.index.shards
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self.source.path, self.storage, self.cache_size, self.source.index.fingerprint)
+
+    # -- one chunk, one frame --
+
+    def shard(self, shard_id: int) -> ShardReader:
+        """The reader of one shard; its chunk table is checked the first time.
+
+        Raises:
+            DataError: the table is damaged or does not fit the shard.
+        """
+        state = self._state.get()
+        reader = state.shards.get(shard_id)
+        if reader is None:
+            entry = self.shards[shard_id]
+            path = os.path.join(self.source.directory, entry.name)
+            table = self.source.index.chunk_tables[shard_id]
+            try:
+                if not self.source.single:
+                    check_chunk_table(self.source.index, shard_id)
+                decoded = ChunkTable.decode(
+                    table, num_chunks=entry.num_chunks, schema_size=len(self.source.index.schema),
+                    num_records=entry.num_records, file_size=entry.file_size,
+                )  # fmt: skip
+            except RecordIOError as error:
+                first = int(self.first_records[shard_id])
+                raise error.locate(path=path, shard=shard_id, records=(first, first + entry.num_records)) from None
+            reader = ShardReader(
+                path=path, shard_id=shard_id, file_id=entry.file_id, schema=self.schema, table=decoded,
+                open=self._open_file, file_size=entry.file_size, first_record=int(self.first_records[shard_id]),
+            )  # fmt: skip
+            state.shards[shard_id] = reader
+        return reader
+
+    def directory(self, shard_id: int, chunk_id: int) -> Directory:
+        """The directory of a chunk, from the cache if it is there."""
+        key = (shard_id, chunk_id, -1, -1)
+        found: Directory | None = self._cached(key)
+        if found is None:
+            found = self.shard(shard_id).read_directory(chunk_id)
+            self._keep(key, found, _FRAME_ENTRY_SIZE * sum(2 + len(column.frames) for column in found.columns))
+        return found
+
+    def frame(self, shard_id: int, chunk_id: int, ordinal: int, frame: int) -> ColumnValues:
+        """The rows of one frame, from the cache if they are there: to be copied from, never handed out."""
+        key = (shard_id, chunk_id, ordinal, frame)
+        found: ColumnValues | None = self._cached(key)
+        if found is None:
+            directory = self.directory(shard_id, chunk_id)
+            found = self.shard(shard_id).read_frames(chunk_id, directory, ordinal, frame, frame + 1)
+            self._keep(key, found, memory_size(found))
+        return found
+
+    # -- rows by number --
+
+    def locate(self, number: int) -> tuple[int, int, int]:
+        """Shard, chunk and row in the chunk of a record number in range."""
+        shard_id = int(np.searchsorted(self.first_records, number, side="right")) - 1
+        local = number - int(self.first_records[shard_id])
+        first_records = self.shard(shard_id).table.first_records
+        chunk_id = int(np.searchsorted(first_records, local, side="right")) - 1
+        return shard_id, chunk_id, local - int(first_records[chunk_id])
+
+    def record(self, number: int, ordinals: Sequence[int]) -> list[tuple[ColumnValues, int]]:
+        """For each column, cached rows of a frame and the place of the record among them."""
+        shard_id, chunk_id, row = self.locate(number)
+        directory = self.directory(shard_id, chunk_id)
+        found = []
+        for ordinal in ordinals:
+            place, start = 0, 0
+            for place, frame in enumerate(directory.columns[ordinal].frames):  # noqa: B007
+                if row < start + frame.num_records:
+                    break
+                start += frame.num_records
+            found.append((self.frame(shard_id, chunk_id, ordinal, place), row - start))
+        return found
+
+    def rows(self, numbers: Array, ordinals: Sequence[int]) -> list[ColumnValues]:
+        """Rows in the order asked: int64[m], in range, repeats allowed; each frame is read and decoded once. New memory."""
+        columns = self.schema.columns
+        if not len(numbers):
+            return [empty(columns[ordinal]) for ordinal in ordinals]
+        order = np.argsort(numbers, kind="stable")
+        wanted = numbers[order]
+        parts: list[list[ColumnValues]] = [[] for _ in ordinals]
+        start = 0
+        while start < len(wanted):
+            shard_id, chunk_id, _ = self.locate(int(wanted[start]))
+            shard = self.shard(shard_id)
+            base = int(self.first_records[shard_id])
+            first, end = (base + int(shard.table.first_records[chunk_id + step]) for step in (0, 1))
+            stop = int(np.searchsorted(wanted, end))
+            in_chunk = wanted[start:stop] - first
+            for part, ordinal in zip(parts, ordinals, strict=True):
+                part.append(self._chunk_rows(shard_id, chunk_id, ordinal, in_chunk))
+            start = stop
+        back = np.empty(len(order), np.int64)
+        back[order] = np.arange(len(order))
+        in_order = bool((order[1:] > order[:-1]).all())
+        joined = [concat(part) for part in parts]
+        if in_order:
+            return joined
+        return [take_rows(columns[ordinal], values, back) for ordinal, values in zip(ordinals, joined, strict=True)]
+
+    def _chunk_rows(self, shard_id: int, chunk_id: int, ordinal: int, rows: Array) -> ColumnValues:
+        column = self.schema.columns[ordinal]
+        frames = self.directory(shard_id, chunk_id).columns[ordinal].frames
+        ends = np.cumsum([frame.num_records for frame in frames])
+        of_row = np.searchsorted(ends, rows, side="right")
+        parts = []
+        for place in np.unique(of_row).tolist():
+            low, high = np.searchsorted(of_row, [place, place + 1]).tolist()
+            start = int(ends[place]) - frames[place].num_records
+            parts.append(take_rows(column, self.frame(shard_id, chunk_id, ordinal, place), rows[low:high] - start))
+        return concat(parts)
+
+    # -- rows in order --
+
+    def stream(
+        self, start: int, stop: int, ordinals: Sequence[int], *, workers: int, on_corrupt: OnCorrupt = "raise"
+    ) -> Iterator[Rows]:
+        """Rows [start, stop) in order, in runs as they lie in the chunks; decoded on threads ahead of the caller.
+
+        The rows are the caller's own. Under "skip", damaged records are left out and reported in `lost`.
+        """
+        runs = list(self.runs(start, stop))
+        if not runs:
+            return
+
+        def read(run: ChunkRun) -> list[Rows]:
+            return [piece for piece in self._read_run(run, ordinals, start, stop, on_corrupt)]
+
+        if len(runs) == 1 or workers < 1:
+            for run in runs:
+                yield from read(run)
+            return
+        with make_executor(workers, False) as executor:
+            for pieces in ordered_map(executor, read, runs, window=workers + 2):
+                yield from pieces
+
+    def runs(self, start: int, stop: int) -> Iterator[ChunkRun]:
+        """Runs of chunks that hold the records [start, stop), in order. A shard whose table is damaged is one run."""
+        first_shard = max(0, int(np.searchsorted(self.first_records, start, side="right")) - 1)
+        for shard_id in range(first_shard, len(self.shards)):
+            base = int(self.first_records[shard_id])
+            if base >= stop:
+                return
+            try:
+                table = self.shard(shard_id).table
+            except DataError:
+                yield ChunkRun(shard_id, 0, 0)
+                continue
+            first = max(0, int(np.searchsorted(table.first_records, start - base, side="right")) - 1)
+            last = int(np.searchsorted(table.first_records[:-1], stop - base, side="left"))
+            ends = np.cumsum(table.raw_sizes[first:last])
+            while first < last:
+                done = last - len(ends)
+                before = int(ends[first - done - 1]) if first > done else 0
+                end = done + int(np.searchsorted(ends, before + _TASK_SIZE, side="right"))
+                end = min(last, max(end, first + 1))
+                yield ChunkRun(shard_id, first, end)
+                first = end
+
+    def _read_run(
+        self, run: ChunkRun, ordinals: Sequence[int], start: int, stop: int, on_corrupt: OnCorrupt
+    ) -> Iterator[Rows]:
+        try:
+            shard = self.shard(run.shard_id)
+        except DataError as error:
+            if on_corrupt == "raise":
+                raise
+            low = max(start, int(self.first_records[run.shard_id]))
+            high = min(stop, int(self.first_records[run.shard_id + 1]))
+            nothing = [empty(self.schema.columns[ordinal]) for ordinal in ordinals]
+            lost = LostRange(start=low, stop=high, shard=run.shard_id, chunk=None, column=None, error=error.message)
+            yield Rows(low, high, nothing, np.empty(0, np.int64), (lost,))
+            return
+        for chunk_id in range(run.first, run.stop):
+            first, end = (shard.first_record + int(shard.table.first_records[chunk_id + step]) for step in (0, 1))
+            low, high = max(start, first), min(stop, end)
+            try:
+                columns = shard.read_chunk(chunk_id, ordinals)
+            except RecordIOError:
+                if on_corrupt == "raise":
+                    raise
+                yield self._surviving(shard, chunk_id, ordinals, low, high)
+                continue
+            yield Rows(low, high, self._sliced(ordinals, columns, low - first, high - first))
+
+    def _surviving(self, shard: ShardReader, chunk_id: int, ordinals: Sequence[int], start: int, stop: int) -> Rows:
+        """What a damaged chunk still holds of the records [start, stop), frame by frame."""
+        first, end = (shard.first_record + int(shard.table.first_records[chunk_id + step]) for step in (0, 1))
+        good = np.ones(end - first, np.bool_)
+        losses: list[LostRange] = []
+        columns: list[tuple[list[ColumnValues], list[Array]]] = []
+
+        def lose(low: int, high: int, column: str | None, error: RecordIOError) -> None:
+            good[low:high] = False
+            bounds = max(start, first + low), min(stop, first + high)
+            if bounds[0] < bounds[1]:
+                losses.append(
+                    LostRange(start=bounds[0], stop=bounds[1], shard=shard.shard_id, chunk=chunk_id, column=column, error=error.message)
+                )
+
+        try:
+            directory = shard.read_directory(chunk_id)
+        except RecordIOError as error:
+            lose(0, end - first, None, error)
+            nothing = [empty(self.schema.columns[ordinal]) for ordinal in ordinals]
+            return Rows(start, stop, nothing, np.empty(0, np.int64), tuple(losses))
+        for ordinal in ordinals:
+            row = 0
+            parts, places = [empty(self.schema.columns[ordinal])], [np.empty(0, np.int64)]
+            for place, frame in enumerate(directory.columns[ordinal].frames):
+                try:
+                    parts.append(shard.read_frames(chunk_id, directory, ordinal, place, place + 1))
+                    places.append(np.arange(row, row + frame.num_records))
+                except RecordIOError as error:
+                    lose(row, row + frame.num_records, self.schema.columns[ordinal].name, error)
+                row += frame.num_records
+            columns.append((parts, places))
+        good[: start - first] = False
+        good[stop - first :] = False
+        kept = np.flatnonzero(good)
+        values = [
+            take_rows(self.schema.columns[ordinal], concat(parts), np.searchsorted(np.concatenate(places), kept))
+            for ordinal, (parts, places) in zip(ordinals, columns, strict=True)
+        ]
+        return Rows(start, stop, values, kept + first, tuple(losses))
+
+    def _sliced(self, ordinals: Sequence[int], columns: list[ColumnValues], start: int, stop: int) -> list[ColumnValues]:
+        return [
+            slice_rows(self.schema.columns[ordinal], values, start, stop)
+            for ordinal, values in zip(ordinals, columns, strict=True)
+        ]
+
+    # -- what a process keeps --
+
+    def _open_file(self, path: str) -> ReadHandle:
+        state = self._state.get()
+        with state.lock:
+            handle = state.handles.get(path)
+            if handle is not None:
+                state.handles.move_to_end(path)
+                return handle
+        handle = self.storage.open(path)
+        with state.lock:
+            state.handles[path] = handle
+            while len(state.handles) > _MAX_OPEN_FILES:
+                state.handles.popitem(last=False)
+        return handle
+
+    def _cached(self, key: tuple[int, int, int, int]) -> Any:
+        state = self._state.get()
+        with state.lock:
+            entry = state.cache.get(key)
+            if entry is None:
+                return None
+            state.cache.move_to_end(key)
+            return entry[0]
+
+    def _keep(self, key: tuple[int, int, int, int], value: Any, size: int) -> None:
+        if size > self.cache_size:
+            return
+        state = self._state.get()
+        with state.lock:
+            earlier = state.cache.pop(key, None)
+            state.cached_size += size - (earlier[1] if earlier else 0)
+            state.cache[key] = (value, size)
+            while state.cached_size > self.cache_size:
+                state.cached_size -= state.cache.popitem(last=False)[1][1]
+
+
+def open_data_set(path: str, *, storage: Storage = LOCAL, cache_size: int = DEFAULT_CACHE_SIZE) -> DataSetReader:
+    """Open a data set directory, its index file, or one shard alone.
+
+    Raises:
+        FileNotFoundError: nothing is there. IncompleteError: writing did not end.
+        NotRecordIOError, TooNewError, DataError: the index, or the shard, is not readable.
+    """
+    source = _find(path, storage)
+    try:
+        schema = Schema.decode(source.index.schema)
+        metadata, options = decode_metadata(source.index.metadata)
+    except RecordIOError as error:
+        raise error.locate(path=source.path) from None
+    first_records = np.zeros(len(source.index.shards) + 1, np.int64)
+    np.cumsum([shard.num_records for shard in source.index.shards], out=first_records[1:])
+    return DataSetReader(
+        source=source, schema=schema, metadata=metadata, options=options, storage=storage, cache_size=cache_size,
+        first_records=first_records,
+    )  # fmt: skip
+
+
+def _reopen(path: str, storage: Storage, cache_size: int, fingerprint: bytes) -> DataSetReader:
+    reader = open_data_set(path, storage=storage, cache_size=cache_size)
+    if reader.source.index.fingerprint != fingerprint:
+        raise MismatchError("the data set was written anew since it was opened", path=path, advice="Open it again")
+    return reader
+
+
+def _find(path: str, storage: Storage) -> Source:
+    if storage.is_directory(path):
+        index_path = os.path.join(path, INDEX_NAME)
+        if not storage.exists(index_path):
+            raise _no_index(path, storage)
+        return _read_index(index_path, path, path, storage)
+    handle = storage.open(path)
+    magic = bytes(handle.read(0, min(8, handle.size)))
+    if magic == layout.INDEX_MAGIC:
+        return _read_index(path, path, os.path.dirname(path), storage)
+    front = read_shard_front(storage, path)
+    entry = shard_entry(os.path.basename(path), front.header.file_id, front.footer, front.file_size)
+    index = Index(
+        schema=front.schema, metadata=front.footer.metadata, shards=(entry,), chunk_tables=(front.footer.chunk_table,),
+        num_records=entry.num_records, fingerprint=data_set_fingerprint(front.schema, [entry.digest]),
+    )  # fmt: skip
+    return Source(path=path, directory=os.path.dirname(path), index=index, single=True)
+
+
+def _read_index(index_path: str, path: str, directory: str, storage: Storage) -> Source:
+    try:
+        index = decode_index(storage.read_file(index_path))
+    except RecordIOError as error:
+        raise error.locate(path=index_path) from None
+    return Source(path=path, directory=directory, index=index, single=False)
+
+
+def _no_index(path: str, storage: Storage) -> RecordIOError:
+    unfinished = describe_unfinished(storage, path)
+    if unfinished is not None:
+        return IncompleteError(
+            f"a conversion into this directory has not ended: {unfinished}", path=path, advice="Go on with it: convert(..., resume=True)"
+        )
+    shards = sum(name.endswith(".rio") for name in storage.list(path))
+    if shards:
+        return IncompleteError(f"{shards} shards are here, but no {INDEX_NAME}", path=path, advice="Restore the index, or convert again")
+    return NotRecordIOError(f"there is no {INDEX_NAME} in this directory", path=path, advice="Give the directory of a data set, or a .rio file")

@@ -1,0 +1,198 @@
+"""The only door to files.
+
+Reads go to a place (`pread`), so that one handle serves any number of threads and survives a fork. Writes are made under
+a temporary name by their callers; what makes them durable, `sync` and `sync_directory`, is here. Errors of the operating
+system pass through untouched. Linux and macOS; Windows as far as it goes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from recordio.errors import TruncatedError
+
+# Linux writes at most 0x7ffff000 bytes and 1,024 buffers a call.
+_MAX_CALL_SIZE = 1 << 30
+_MAX_CALL_BUFFERS = 512
+
+
+class ReadHandle(Protocol):
+    """An open file; read from any thread."""
+
+    path: str
+    size: int  # bytes, when it was opened
+
+    def read(self, offset: int, size: int) -> memoryview:
+        """Exactly `size` bytes from `offset`, in new writable memory.
+
+        Raises:
+            TruncatedError: the file ends before.
+        """
+        ...
+
+
+class WriteHandle(Protocol):
+    """A file that is being written, from its end on."""
+
+    def write(self, buffers: Sequence[bytes | memoryview]) -> None: ...
+    def sync(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Storage(Protocol):
+    """What recordio needs of a file system."""
+
+    def open(self, path: str) -> ReadHandle: ...
+    def create(self, path: str, *, keep: int = 0) -> WriteHandle:
+        """Open for writing, after the first `keep` bytes; the rest is cut off."""
+        ...
+
+    def read_file(self, path: str) -> memoryview: ...
+    def write_file(self, path: str, data: bytes) -> None:
+        """Replace a small file as a whole: temporary name, sync, rename, sync of the directory."""
+        ...
+
+    def rename(self, old: str, new: str) -> None: ...
+    def sync_directory(self, path: str) -> None: ...
+    def make_directory(self, path: str) -> None: ...
+    def list(self, path: str) -> list[str]: ...
+    def exists(self, path: str) -> bool: ...
+    def is_directory(self, path: str) -> bool: ...
+    def size(self, path: str) -> int: ...
+    def remove(self, path: str) -> None: ...
+    def remove_tree(self, path: str) -> None: ...
+    def equal(self, left: str, right: str) -> bool: ...
+
+
+class _LocalReadHandle:
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+        self.size = os.fstat(self._fd).st_size
+
+    def read(self, offset: int, size: int) -> memoryview:
+        # Length before contents: a damaged size must not become an allocation.
+        if offset + size > self.size:
+            raise TruncatedError(
+                f"{size} bytes at {offset} lie beyond the end of the file, which has {self.size}", path=self.path, offset=offset
+            )
+        view = memoryview(np.empty(size, np.uint8))
+        done = 0
+        while done < size:
+            count = os.preadv(self._fd, [view[done : done + _MAX_CALL_SIZE]], offset + done)
+            if not count:
+                raise TruncatedError(
+                    f"the file ends {size - done} bytes too early; it was cut while it was read", path=self.path, offset=offset
+                )
+            done += count
+        return view
+
+    def __del__(self) -> None:
+        # Whoever reads holds a reference, so a handle that a cache drops closes when its last read is done.
+        with contextlib.suppress(OSError, AttributeError):
+            os.close(self._fd)
+
+
+class _LocalWriteHandle:
+    def __init__(self, path: str, keep: int) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+        os.ftruncate(self._fd, keep)
+        os.lseek(self._fd, keep, os.SEEK_SET)
+
+    def write(self, buffers: Sequence[bytes | memoryview]) -> None:
+        pending = [memoryview(part) for part in buffers if len(part)]
+        place = 0
+        while place < len(pending):
+            count = os.writev(self._fd, pending[place : place + _MAX_CALL_BUFFERS])
+            while place < len(pending) and count >= len(pending[place]):
+                count -= len(pending[place])
+                place += 1
+            if count:
+                pending[place] = pending[place][count:]
+
+    def sync(self) -> None:
+        os.fsync(self._fd)
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class LocalStorage:
+    """Files of this machine."""
+
+    def open(self, path: str) -> ReadHandle:
+        return _LocalReadHandle(path)
+
+    def create(self, path: str, *, keep: int = 0) -> WriteHandle:
+        return _LocalWriteHandle(path, keep)
+
+    def read_file(self, path: str) -> memoryview:
+        handle = self.open(path)
+        return handle.read(0, handle.size)
+
+    def write_file(self, path: str, data: bytes) -> None:
+        temporary = path + ".tmp"
+        handle = self.create(temporary)
+        try:
+            handle.write([data])
+            handle.sync()
+        finally:
+            handle.close()
+        self.rename(temporary, path)
+        self.sync_directory(os.path.dirname(path) or ".")
+
+    def rename(self, old: str, new: str) -> None:
+        os.replace(old, new)
+
+    def sync_directory(self, path: str) -> None:
+        if os.name == "nt":
+            return  # directories cannot be synced there
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def make_directory(self, path: str) -> None:
+        os.makedirs(path, exist_ok=True)
+
+    def list(self, path: str) -> list[str]:
+        return sorted(os.listdir(path))
+
+    def exists(self, path: str) -> bool:
+        return os.path.exists(path)
+
+    def is_directory(self, path: str) -> bool:
+        return os.path.isdir(path)
+
+    def size(self, path: str) -> int:
+        return os.stat(path).st_size
+
+    def remove(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
+
+    def remove_tree(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)
+
+    def equal(self, left: str, right: str) -> bool:
+        if self.size(left) != self.size(right):
+            return False
+        return all(a == b for a, b in zip(self._blocks(left), self._blocks(right), strict=True))
+
+    def _blocks(self, path: str) -> Iterator[memoryview]:
+        handle = self.open(path)
+        for offset in range(0, handle.size, 1 << 20):
+            yield handle.read(offset, min(1 << 20, handle.size - offset))
+
+
+LOCAL = LocalStorage()

@@ -1,0 +1,306 @@
+"""Records -> encoded chunks -> shards: the path that everything written takes.
+
+    records, batches, columns -> RecordStream -> (shard_id, EncodedChunk) -> ShardSequence -> shards
+                                                                          -> Spool -> cut_spool -> shards
+
+`ShardSequence` is for shards by size, or for one shard; `Spool` for a given number of shards of a source whose length
+is known only at its end. Both take up what an earlier run left: chunks that exist are compared, not written again.
+
+Spec: spec/format.md, section 9.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recordio.columns import ColumnValues, row_sizes, slice_rows
+from recordio.encoding import ChunkAssembler, ChunkEncoder, ChunkRows, EncodedChunk, WriteOptions, encode_chunk
+from recordio.errors import RecordIOError
+from recordio.format import layout
+from recordio.format.chunk import CHUNK_HEADER_SIZE, decode_chunk_header, decode_directory
+from recordio.format.footer import ChunkEntry
+from recordio.frames import verify_frame
+from recordio.job import FinishedShard, JobPaths
+from recordio.schema import Schema
+from recordio.shard_reader import ShardReader, read_file_front, read_shard_front
+from recordio.shard_writer import ShardIdentity, ShardWriter
+from recordio.signature import RecordBuffer, cast_batch
+from recordio.storage import Storage
+
+# Records are kept one by one up to so many or so many raw bytes, then become columns at once.
+_MAX_BUFFERED_RECORDS = 1024
+_MAX_BUFFERED_SIZE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What is written, how and where: the same for every shard of a job; picklable."""
+
+    paths: JobPaths
+    schema: Schema
+    schema_bytes: bytes
+    metadata: bytes  # as in the footer
+    options_bytes: bytes
+    options: WriteOptions
+    workers: int = 1  # encoder threads
+
+    def identity(self, shard_id: int) -> ShardIdentity:
+        return ShardIdentity(shard_id=shard_id, schema=self.schema_bytes, metadata=self.metadata, options=self.options_bytes)
+
+
+class RecordStream:
+    """Takes records, batches and columns, and hands encoded chunks on, in order, from the caller's own thread."""
+
+    def __init__(self, target: Target, accept: Callable[[int, EncodedChunk], None], *, shard_size: int | None = None) -> None:
+        self._schema = target.schema
+        self._buffer = RecordBuffer(target.schema)
+        assert target.options.chunk_size is not None
+        self._assembler = ChunkAssembler(target.schema, chunk_size=target.options.chunk_size, shard_size=shard_size)
+        self._encoder = ChunkEncoder(target.schema, target.options, workers=target.workers)
+        self._accept = accept
+        self.num_records = 0
+
+    def write(self, record: Any, number: int) -> None:
+        """Take one record; nothing of it is kept by reference.
+
+        Raises:
+            SignatureError: it does not match the schema; nothing was stored.
+        """
+        self._buffer.append(record, number)
+        self.num_records += 1
+        if len(self._buffer) >= _MAX_BUFFERED_RECORDS or self._buffer.nbytes >= _MAX_BUFFERED_SIZE:
+            self._flush_buffer()
+
+    def write_batch(self, batch: Any, number: int) -> int:
+        """Take a batch; gives its number of records. Raises as `write`."""
+        num_rows, rows = cast_batch(self._schema, batch, first_record=number)
+        self.write_columns(rows)
+        return num_rows
+
+    def write_columns(self, rows: list[ColumnValues]) -> None:
+        """Take rows that match the schema, and their memory."""
+        self._flush_buffer()
+        if rows[0].num_rows:
+            self.num_records += rows[0].num_rows
+            self._push(rows)
+
+    def end(self) -> None:
+        """Hand on all that is still under way."""
+        self._flush_buffer()
+        for chunk in self._assembler.flush():
+            self._encode(chunk)
+        for shard_id, encoded in self._encoder.drain():
+            self._accept(shard_id, encoded)
+        self.close()
+
+    def close(self) -> None:
+        """End the threads; what was not handed on is dropped."""
+        self._encoder.close()
+
+    def _flush_buffer(self) -> None:
+        if len(self._buffer):
+            self._push(self._buffer.take())
+
+    def _push(self, rows: list[ColumnValues]) -> None:
+        for chunk in self._assembler.push(rows):
+            self._encode(chunk)
+
+    def _encode(self, chunk: ChunkRows) -> None:
+        for shard_id, encoded in self._encoder.push(chunk):
+            self._accept(shard_id, encoded)
+
+
+class ShardSequence:
+    """Writes shards one after the other, or compares them with those that an earlier run finished."""
+
+    def __init__(self, target: Target, *, first_shard: int = 0, resume: bool = False) -> None:
+        self._target = target
+        self._resume = resume
+        self._shard_id = first_shard
+        self._first_shard = first_shard
+        self._writer: ShardWriter | None = None
+        self._earlier: FinishedShard | None = None
+        self.details: dict[str, Any] = {}  # of the shard that is being written
+        self.finished: list[FinishedShard] = []
+        self.num_resumed = 0
+
+    def accept(self, shard_id: int, chunk: EncodedChunk) -> None:
+        """Take the next chunk; `shard_id` counts from 0 in this sequence."""
+        if self._writer is not None and self._first_shard + shard_id != self._shard_id:
+            self._finish(last=False)
+            self._shard_id += 1
+        if self._writer is None:
+            self._begin()
+        assert self._writer is not None
+        self._writer.write(chunk)
+
+    def end(self, *, last: bool) -> list[FinishedShard]:
+        """Finish the shard that is open; there is always at least one."""
+        if self._writer is None:
+            self._begin()
+        self._finish(last=last)
+        return self.finished
+
+    def close(self) -> None:
+        """Leave what is not finished."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _begin(self) -> None:
+        target = self._target
+        self._earlier = target.paths.finished(self._shard_id) if self._resume else None
+        earlier = self._earlier
+        self._writer = ShardWriter(
+            target.paths.storage, None if earlier else target.paths.temporary(self._shard_id), target.identity(self._shard_id),
+            existing=_entries(earlier.chunk_table, earlier.entry.num_chunks) if earlier else (),
+            replayed=earlier.entry.name if earlier else "",
+        )  # fmt: skip
+
+    def _finish(self, *, last: bool) -> None:
+        assert self._writer is not None
+        entry, footer = self._writer.finish(last=last)
+        if self._earlier is None:
+            self.finished.append(self._target.paths.publish(entry, footer, self.details))
+        else:
+            if entry != self._earlier.entry:
+                raise self._writer.changed(footer.num_chunks)
+            self.finished.append(self._earlier)
+            self.num_resumed += 1
+        self._writer, self.details = None, {}
+
+
+class Spool:
+    """One file of all chunks, in the work directory; a complete one stands for the whole source.
+
+    While it is cut into shards, it takes as much disk as they do.
+    """
+
+    def __init__(self, target: Target, *, resume: bool) -> None:
+        self._target = target
+        paths = target.paths
+        existing = _whole_chunks(target) if resume else []
+        self.num_resumed_chunks = len(existing)
+        self._writer = ShardWriter(
+            paths.storage, paths.spool, target.identity(0), existing=existing, replayed="the spool of the unfinished conversion"
+        )
+
+    def accept(self, _shard_id: int, chunk: EncodedChunk) -> None:
+        """Take the next chunk."""
+        self._writer.write(chunk)
+
+    def end(self) -> None:
+        """Complete the file."""
+        self._writer.finish(last=True)
+
+    def close(self) -> None:
+        """Leave it as it is, to be taken up again."""
+        self._writer.close()
+
+    @staticmethod
+    def is_complete(target: Target) -> bool:
+        """Whether an earlier run completed it: then the source is not needed again."""
+        try:
+            read_shard_front(target.paths.storage, target.paths.spool)
+        except (RecordIOError, OSError):
+            return False
+        return True
+
+
+def cut_spool(target: Target, shard_id: int, num_shards: int) -> FinishedShard:
+    """Make one shard from its share of a complete spool.
+
+    Whole chunks are verified and copied as they are; the chunk at either end is decoded and encoded anew.
+    """
+    paths = target.paths
+    front = read_shard_front(paths.storage, paths.spool)
+    reader = ShardReader(
+        path=paths.spool, shard_id=0, file_id=front.header.file_id, schema=target.schema, table=front.table,
+        open=paths.storage.open, file_size=front.file_size,
+    )  # fmt: skip
+    total = front.footer.num_records
+    start, stop = split_evenly(total, num_shards, shard_id)
+    sequence = ShardSequence(target, first_shard=shard_id)
+    try:
+        for chunk in _cut(reader, target, start, stop):
+            sequence.accept(0, chunk)
+        (finished,) = sequence.end(last=shard_id == num_shards - 1)
+    finally:
+        sequence.close()
+    return finished
+
+
+def split_evenly(total: int, parts: int, part: int) -> tuple[int, int]:
+    """Start and stop of one of `parts` consecutive ranges of `total` things, sizes differing by one at most, larger first."""
+    small, larger = divmod(total, parts)
+    start = part * small + min(part, larger)
+    return start, start + small + (part < larger)
+
+
+def _cut(reader: ShardReader, target: Target, start: int, stop: int) -> Iterator[EncodedChunk]:
+    first_records = reader.table.first_records
+    chunk_id = max(0, int(np.searchsorted(first_records, start, side="right")) - 1)
+    while chunk_id < len(reader.table) and int(first_records[chunk_id]) < stop:
+        first, end = int(first_records[chunk_id]), int(first_records[chunk_id + 1])
+        stored = reader.read_stored(chunk_id)
+        directory = reader.check_directory(chunk_id, stored)
+        entry = reader.table.entry(chunk_id)
+        if start <= first and end <= stop:
+            for column in directory.columns:
+                place = column.offset
+                for frame in column.frames:
+                    verify_frame(frame, stored[place : place + frame.stored_size])
+                    place += frame.stored_size
+            front = CHUNK_HEADER_SIZE + entry.directory_size
+            yield EncodedChunk(
+                num_records=entry.num_records, raw_size=entry.raw_size, stored_size=entry.stored_size,
+                directory=bytes(stored[CHUNK_HEADER_SIZE:front]), payload=(stored[front:],),
+                directory_crc=int.from_bytes(stored[52:56], "little"),
+            )  # fmt: skip
+        else:
+            columns = reader.decode_chunk(chunk_id, directory, stored, range(len(target.schema.columns)))
+            low, high = max(start, first) - first, min(stop, end) - first
+            rows = [slice_rows(c, v, low, high) for c, v in zip(target.schema.columns, columns, strict=True)]
+            yield encode_chunk(target.schema, [rows], target.options)
+        chunk_id += 1
+
+
+def _entries(chunk_table: bytes, num_chunks: int) -> list[ChunkEntry]:
+    from recordio.format.footer import split_chunk_table
+
+    parts = split_chunk_table(chunk_table, num_chunks)
+    arrays = [np.frombuffer(part, kind).tolist() for part, kind in zip(parts, ("<u8", "<u8", "<u4", "<u4", "<u4"), strict=True)]
+    return [ChunkEntry(*fields) for fields in zip(*arrays, strict=True)]
+
+
+def _whole_chunks(target: Target) -> list[ChunkEntry]:
+    """The chunks at the front of a torn spool whose every byte is right; what follows them will be written again."""
+    found: list[ChunkEntry] = []
+    try:
+        handle = target.paths.storage.open(target.paths.spool)
+        header, schema = read_file_front(handle)
+        if schema != target.schema_bytes:
+            return []
+        offset = header.first_chunk_offset
+        while offset + CHUNK_HEADER_SIZE <= handle.size:
+            chunk, header_crc = decode_chunk_header(handle.read(offset, CHUNK_HEADER_SIZE), offset)
+            stored = handle.read(offset, chunk.stored_size)
+            front = stored[CHUNK_HEADER_SIZE : CHUNK_HEADER_SIZE + chunk.directory_size]
+            directory = decode_directory(front, chunk, num_columns=len(target.schema.columns), offset=offset)
+            for column in directory.columns:
+                place = column.offset
+                for frame in column.frames:
+                    verify_frame(frame, stored[place : place + frame.stored_size])
+                    place += frame.stored_size
+            found.append(
+                ChunkEntry(chunk.stored_size, directory.raw_size, chunk.num_records, chunk.directory_size, header_crc)
+            )
+            offset += chunk.stored_size
+    except (RecordIOError, OSError):
+        pass  # a torn tail is what a killed writer leaves
+    return found
