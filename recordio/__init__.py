@@ -8,6 +8,9 @@
 Files are described in spec/format.md.
 """
 
+from recordio.convert.api import convert
+from recordio.convert.report import ConversionReport
+from recordio.convert.sources import from_generator, from_pydataset
 from recordio.dataset import Batches, Dataset, Shard, from_tensor_slices, from_tensors
 from recordio.dataset import open_dataset as open
 from recordio.errors import (

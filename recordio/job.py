@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from recordio.errors import DataError, IncompleteError, RecordIOError, RequestError
+from recordio.format.checksum import crc
 from recordio.format.footer import Footer
 from recordio.format.index import INDEX_NAME, ShardEntry, decode_index, encode_index
 from recordio.lock import WriteLock, is_locked
@@ -63,6 +64,11 @@ class JobPaths:
     def spool(self) -> str:
         """Chunks of a source of unknown length, before they are cut into shards."""
         return os.path.join(self.work, "spool.rio")
+
+    @property
+    def spool_note(self) -> str:
+        """What the source of a complete spool had to report."""
+        return os.path.join(self.work, "spool.done")
 
     def temporary(self, shard_id: int) -> str:
         """Where a shard is written before it has a name."""
@@ -247,8 +253,6 @@ class Job:
 
 def shard_entry(name: str, file_id: bytes, footer: Footer, file_size: int) -> ShardEntry:
     """The index's entry for a shard that exists."""
-    from recordio.format.checksum import crc
-
     return ShardEntry(
         name=name, file_id=file_id, digest=footer.digest, file_size=file_size, num_records=footer.num_records,
         raw_size=footer.raw_size, num_chunks=footer.num_chunks, table_crc=crc(footer.chunk_table),

@@ -11,7 +11,7 @@ Spec: spec/format.md, section 9.
 
 from __future__ import annotations
 
-import os
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +57,7 @@ class RecordStream:
     """Takes records, batches and columns, and hands encoded chunks on, in order, from the caller's own thread."""
 
     def __init__(self, target: Target, accept: Callable[[int, EncodedChunk], None], *, shard_size: int | None = None) -> None:
-        self._schema = target.schema
+        self.schema = target.schema
         self._buffer = RecordBuffer(target.schema)
         assert target.options.chunk_size is not None
         self._assembler = ChunkAssembler(target.schema, chunk_size=target.options.chunk_size, shard_size=shard_size)
@@ -78,7 +78,7 @@ class RecordStream:
 
     def write_batch(self, batch: Any, number: int) -> int:
         """Take a batch; gives its number of records. Raises as `write`."""
-        num_rows, rows = cast_batch(self._schema, batch, first_record=number)
+        num_rows, rows = cast_batch(self.schema, batch, first_record=number)
         self.write_columns(rows)
         return num_rows
 
@@ -182,8 +182,7 @@ class Spool:
     """
 
     def __init__(self, target: Target, *, resume: bool) -> None:
-        self._target = target
-        paths = target.paths
+        self._paths = paths = target.paths
         existing = _whole_chunks(target) if resume else []
         self.num_resumed_chunks = len(existing)
         self._writer = ShardWriter(
@@ -194,25 +193,27 @@ class Spool:
         """Take the next chunk."""
         self._writer.write(chunk)
 
-    def end(self) -> None:
-        """Complete the file."""
+    def end(self, note: Any = None) -> None:
+        """Complete the file, and note beside it what its source had to report (JSON)."""
         self._writer.finish(last=True)
+        self._paths.storage.write_file(self._paths.spool_note, json.dumps(note).encode())
 
     def close(self) -> None:
         """Leave it as it is, to be taken up again."""
         self._writer.close()
 
     @staticmethod
-    def is_complete(target: Target) -> bool:
-        """Whether an earlier run completed it: then the source is not needed again."""
+    def noted(target: Target) -> Any:
+        """What was noted when an earlier run completed it; None if none did, and the source is needed again."""
+        paths = target.paths
         try:
-            read_shard_front(target.paths.storage, target.paths.spool)
-        except (RecordIOError, OSError):
-            return False
-        return True
+            read_shard_front(paths.storage, paths.spool)
+            return json.loads(bytes(paths.storage.read_file(paths.spool_note)))
+        except (RecordIOError, OSError, ValueError):
+            return None
 
 
-def cut_spool(target: Target, shard_id: int, num_shards: int) -> FinishedShard:
+def cut_spool(target: Target, num_shards: int, shard_id: int) -> FinishedShard:
     """Make one shard from its share of a complete spool.
 
     Whole chunks are verified and copied as they are; the chunk at either end is decoded and encoded anew.

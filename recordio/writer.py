@@ -190,7 +190,7 @@ class Writer:
         if isinstance(self._sink, Spool):
             self._sink.end()
             assert self._num_shards is not None
-            shards: list[FinishedShard] = [cut_spool(self._target, i, self._num_shards) for i in range(self._num_shards)]
+            shards: list[FinishedShard] = [cut_spool(self._target, self._num_shards, i) for i in range(self._num_shards)]
         else:
             shards = self._sink.end(last=True)
         self._job.commit(schema=self._target.schema_bytes, metadata=self._target.metadata, shards=shards)

@@ -1,0 +1,1 @@
+"""Conversion: any source of records -> a sharded data set. Sources and their parts, shard tasks, the report."""

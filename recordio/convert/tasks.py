@@ -1,0 +1,172 @@
+"""Tasks: from the pieces of a part to one finished shard, in whatever thread, process or machine.
+
+    part.pieces() -> feed -> RecordStream -> ShardSequence -> FinishedShard
+
+A task holds all that it needs; done again, it gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+from recordio.convert.pieces import OnError, Part, Piece
+from recordio.convert.report import SkippedRecord
+from recordio.encoding import EncodedChunk
+from recordio.errors import SignatureError
+from recordio.job import FinishedShard
+from recordio.progress import Progress
+from recordio.stream import RecordStream, ShardSequence, Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartTask:
+    """One shard to be written from its part of the source; picklable if the part is."""
+
+    target: Target
+    part: Part
+    shard_id: int
+    last: bool
+    on_error: OnError
+    window: int  # batches under way at once, where the part fetches them on a pool
+
+
+@dataclass
+class Tracker:
+    """Counts what has been done, tells whoever asked, and tells tasks to stop."""
+
+    report: Callable[[Progress], None] | None = None
+    total_records: int | None = None
+    total_shards: int | None = None
+    stage: str = "convert"
+    records: int = 0
+    raw_size: int = 0
+    stored_size: int = 0
+    shards: int = 0
+    stopped: bool = False
+    _began: float = field(default_factory=time.monotonic)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add_chunk(self, chunk: EncodedChunk) -> None:
+        """Count a chunk that was written."""
+        self._add(chunk.num_records, chunk.raw_size, chunk.stored_size, 0)
+
+    def add_shard(self, shard: FinishedShard, *, counted: bool) -> None:
+        """Count a finished shard; `counted`: its chunks were counted already."""
+        entry = shard.entry
+        self._add(*((0, 0, 0) if counted else (entry.num_records, entry.raw_size, entry.file_size)), 1)
+
+    def _add(self, records: int, raw_size: int, stored_size: int, shards: int) -> None:
+        with self._lock:
+            self.records += records
+            self.raw_size += raw_size
+            self.stored_size += stored_size
+            self.shards += shards
+            if self.report is not None:
+                self.report(
+                    Progress(
+                        done_records=self.records, total_records=self.total_records, raw_size=self.raw_size,
+                        stored_size=self.stored_size, done_shards=self.shards, total_shards=self.total_shards,
+                        elapsed_s=time.monotonic() - self._began, stage=self.stage,
+                    )  # fmt: skip
+                )
+
+
+def run_part(task: PartTask, *, executor: Executor | None = None, tracker: Tracker | None = None) -> FinishedShard:
+    """Write one shard: temporary name, sync, rename, note."""
+    sequence = ShardSequence(task.target, first_shard=task.shard_id)
+    skipped: list[SkippedRecord] = []
+
+    def accept(shard_id: int, chunk: EncodedChunk) -> None:
+        sequence.accept(shard_id, chunk)
+        if tracker is not None:
+            tracker.add_chunk(chunk)
+
+    stream = RecordStream(task.target, accept)
+    try:
+        with closing(task.part.pieces(executor, task.window, task.on_error)) as pieces:  # type: ignore[type-var]
+            feed(stream, pieces, on_error=task.on_error, skipped=skipped, tracker=tracker)
+        stream.end()
+        sequence.details["skipped"] = [[found.label, found.error, found.record] for found in skipped]
+        (finished,) = sequence.end(last=task.last)
+    finally:
+        stream.close()
+        sequence.close()
+    if tracker is not None:
+        tracker.add_shard(finished, counted=True)
+    return finished
+
+
+def skipped_in(shard: FinishedShard) -> list[SkippedRecord]:
+    """What the task that wrote this shard left out."""
+    return [SkippedRecord(str(label), str(error), record) for label, error, record in shard.details.get("skipped", [])]
+
+
+def feed(
+    stream: RecordStream, pieces: Iterable[Piece], *, on_error: OnError, skipped: list[SkippedRecord], tracker: Tracker | None = None
+) -> None:
+    """Write all pieces.
+
+    Raises:
+        SignatureError: a record does not match, and `on_error` is "raise".
+    """
+    for piece in pieces:
+        if tracker is not None and tracker.stopped:
+            raise _Stopped
+        if piece.kind == "columns":
+            stream.write_columns(piece.value)
+        elif piece.kind == "error":
+            skipped.append(SkippedRecord(piece.label, f"{type(piece.value).__name__}: {piece.value}"))
+        elif piece.kind == "record":
+            try:
+                stream.write(piece.value, piece.number)
+            except SignatureError as error:
+                _refused(error, piece, on_error, skipped)
+        else:
+            try:
+                stream.write_batch(piece.value, 0)
+            except SignatureError as error:
+                if on_error == "skip":
+                    _write_rows(stream, piece, error, skipped)
+                else:
+                    _refused(error, piece, on_error, skipped)
+
+
+class _Stopped(Exception):
+    """Another task has failed, or the user has interrupted; what this one has is not wanted any more."""
+
+
+def _refused(error: SignatureError, piece: Piece, on_error: OnError, skipped: list[SkippedRecord]) -> None:
+    if on_error == "skip":
+        skipped.append(SkippedRecord(piece.label, error.message, error.record))
+        return
+    if piece.kind == "batch" or piece.label != f"record {error.record}":
+        error.message = f"{piece.label}: {error.message}"
+    raise error
+
+
+def _write_rows(stream: RecordStream, piece: Piece, error: SignatureError, skipped: list[SkippedRecord]) -> None:
+    """Write the good records of a batch that holds bad ones."""
+    schema = stream.schema
+    try:
+        leaves = schema.flatten(piece.value, 0)
+        lengths = {len(leaf) for leaf in leaves}
+    except (SignatureError, TypeError):
+        lengths = set()
+    if len(lengths) != 1:
+        skipped.append(SkippedRecord(piece.label, error.message))
+        return
+    for row in range(lengths.pop()):
+        try:
+            stream.write(schema.unflatten([_row(leaf, row) for leaf in leaves]), row)
+        except SignatureError as refused:
+            skipped.append(SkippedRecord(piece.label, refused.message, row))
+
+
+def _row(leaf: Any, row: int) -> Any:
+    return leaf[row]
