@@ -1,11 +1,4 @@
-"""convert: any source -> a committed data set.
-
-    as_source -> split -> shard tasks on threads, processes or an executor ------------> commit
-                       -> (only the front is known) shards by size, one after the other -> commit
-                       -> (and a number of shards is asked for) spool -> cut -----------> commit
-
-Every shard is finished for itself; the index comes last. What a killed run has finished is taken over by the next, if it
-is asked to, and the bytes are the same in the end.
+"""convert: the public door. What it does is in `recordio.convert.run`, which is imported when it is called.
 
 Spec: spec/format.md, section 9.
 """
@@ -13,34 +6,14 @@ Spec: spec/format.md, section 9.
 from __future__ import annotations
 
 import os
-import sys
-import time
 from collections.abc import Callable
-from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from recordio.convert.pieces import OnError, Part, Source
-from recordio.convert.report import ConversionReport, SkippedRecord, report_on
-from recordio.convert.sources import as_source
-from recordio.convert.tasks import PartTask, Tracker, feed, run_part, skipped_in
-from recordio.dataset import open_dataset
-from recordio.encoding import DEFAULT_FRAME_SIZE, EncodedChunk, WriteOptions
-from recordio.errors import RequestError, SignatureError
-from recordio.execute.pool import as_completed_map, make_executor
-from recordio.format.codec import DEFAULT_LEVEL
-from recordio.job import FinishedShard, Job
-from recordio.progress import Progress, plain_reporter
-from recordio.schema import Schema
-from recordio.storage import LOCAL
-from recordio.stream import RecordStream, ShardSequence, Spool, Target, cut_spool
-from recordio.writer import DEFAULT_SHARD_SIZE, check_sharding, default_workers, make_target
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
-# Shard tasks handed to somebody else's executor at once, where it does not say how many workers it has.
-_EXECUTOR_WINDOW = 64
-_DEFAULT_QUEUE_SIZE = 10
+    from recordio.convert.report import ConversionReport
+    from recordio.progress import Progress
 
 
 def convert(
@@ -51,9 +24,9 @@ def convert(
     num_shards: int | None = None,
     shard_size: int | None = None,
     chunk_size: int | None = None,
-    frame_size: int = DEFAULT_FRAME_SIZE,
+    frame_size: int = 64 << 10,
     codec: str = "zstd",
-    level: int = DEFAULT_LEVEL,
+    level: int = 3,
     metadata: dict[str, Any] | None = None,
     workers: int | None = None,
     use_multiprocessing: bool | None = None,
@@ -102,225 +75,14 @@ def convert(
 
     Source: design in spec/format.md, section 9.
     """
-    began = time.monotonic()
-    check_sharding(num_shards, shard_size)
-    if on_error not in ("stop", "skip"):
-        raise RequestError(f"on_error is {on_error!r}", advice="Use 'stop' or 'skip'")
-    place = os.fspath(path)
-    job = Job(LOCAL, place)
-    records = as_source(source, output_signature)
-    earlier = job.paths.request() if resume else None
-    if resume and earlier is None and not overwrite and LOCAL.exists(job.paths.index):
-        dataset = open_dataset(place)
-        return report_on(dataset, place, num_resumed_shards=len(dataset.shards), duration_s=time.monotonic() - began)
-    if earlier is not None and records.signature is None:
-        # What was inferred once is asked for no more.
-        records.signature = Schema.decode(bytes.fromhex(earlier["schema"])).element_spec
+    # Imported here: whoever only reads should not wait for the writing half (tests/architecture/test_import_cost.py).
+    from recordio.convert.run import ConvertRequest, run_conversion
+    from recordio.encoding import WriteOptions
 
-    parts = records.split(
-        num_shards=num_shards, shard_size=None if num_shards else shard_size or DEFAULT_SHARD_SIZE,
-        row_size=earlier.get("item_size") if earlier else None,
+    ask = ConvertRequest(
+        path=path, output_signature=output_signature, num_shards=num_shards, shard_size=shard_size, metadata=metadata,
+        write=WriteOptions(codec=codec, level=level, chunk_size=chunk_size, frame_size=frame_size),
+        workers=workers, use_multiprocessing=use_multiprocessing, max_queue_size=max_queue_size, executor=executor,
+        resume=resume, overwrite=overwrite, on_error=on_error, progress=progress, check=check,
     )  # fmt: skip
-    if parts is None:
-        whole = records.whole()
-    schema = Schema.from_signature(records.resolve_signature())
-    target = make_target(
-        job.paths, schema, metadata=metadata, workers=default_workers(),
-        options=WriteOptions(codec=codec, level=level, chunk_size=chunk_size, frame_size=frame_size),
-    )  # fmt: skip
-    request = {
-        "resumable": True, "source": type(records).__name__, "element_spec": repr(schema.element_spec), "schema": target.schema_bytes.hex(),
-        "options": target.options.to_map(), "metadata": target.metadata.hex(), "on_error": on_error,
-        "num_shards": num_shards if parts is None else len(parts), "shard_size": shard_size, "num_records": records.num_records,
-        "item_size": None if parts is None else records.item_size(),
-    }  # fmt: skip
-    tracker = Tracker(
-        report=plain_reporter(sys.stderr) if progress is True else progress or None,
-        total_records=records.num_records, total_shards=num_shards if parts is None else len(parts),
-    )  # fmt: skip
-    run = _Run(
-        target=target, tracker=tracker, executor=executor, on_error="skip" if on_error == "skip" else "raise",
-        resumed=job.begin(request, overwrite=overwrite, resume=resume),
-        workers=workers or records.workers or 1,
-        use_multiprocessing=bool(records.use_multiprocessing if use_multiprocessing is None else use_multiprocessing),
-        max_queue_size=max_queue_size or records.max_queue_size or _DEFAULT_QUEUE_SIZE,
-    )  # fmt: skip
-    try:
-        if parts is not None:
-            shards = run.write_parts(parts, records)
-        elif num_shards is None:
-            shards = run.write_in_order(whole, shard_size or DEFAULT_SHARD_SIZE)
-        else:
-            shards = run.write_by_spool(whole, num_shards)
-        records.finish()
-        job.commit(schema=target.schema_bytes, metadata=target.metadata, shards=shards)
-    except BaseException as error:
-        tracker.stopped = True
-        _end_unfinished(job, error)
-        raise
-    dataset = open_dataset(place)
-    if check:
-        _check(place)
-    return report_on(
-        dataset, place, num_resumed_shards=run.num_resumed, duration_s=time.monotonic() - began, skipped=tuple(run.skipped)
-    )
-
-
-@dataclass
-class _Run:
-    """One conversion under way."""
-
-    target: Target
-    tracker: Tracker
-    executor: Executor | None
-    on_error: OnError
-    resumed: bool
-    workers: int
-    use_multiprocessing: bool
-    max_queue_size: int
-
-    def __post_init__(self) -> None:
-        self.num_resumed = 0
-        self.skipped: list[SkippedRecord] = []
-
-    def write_parts(self, parts: list[Part], source: Source) -> list[FinishedShard]:
-        """Write one shard for each part; those that an earlier run finished are left as they are."""
-        finished: dict[int, FinishedShard] = {}
-        for shard_id in range(len(parts)) if self.resumed else ():
-            shard = self.target.paths.finished(shard_id)
-            if shard is not None:
-                finished[shard_id] = shard
-                self.tracker.add_shard(shard, counted=False)
-        self.num_resumed = len(finished)
-        tasks = [
-            PartTask(
-                target=self.target, part=part, shard_id=shard_id, last=shard_id == len(parts) - 1, on_error=self.on_error,
-                window=max(self.max_queue_size, self.workers),
-            )  # fmt: skip
-            for shard_id, part in enumerate(parts)
-            if shard_id not in finished
-        ]
-        for shard in self._run_tasks(tasks, source):
-            finished[int(shard.entry.name.split("-")[1])] = shard
-        shards = [finished[shard_id] for shard_id in range(len(parts))]
-        self.skipped = [found for shard in shards for found in skipped_in(shard)]
-        return shards
-
-    def _run_tasks(self, tasks: list[PartTask], source: Source) -> list[FinishedShard]:
-        if self.executor is not None:
-            workers = getattr(self.executor, "_max_workers", None)
-            return self._on_pool(self.executor, tasks, window=2 * workers if isinstance(workers, int) else _EXECUTOR_WINDOW, remote=True)
-        if not tasks or (self.workers == 1 and not self.use_multiprocessing):
-            return [run_part(task, tracker=self.tracker) for task in tasks]
-        setup: tuple[Callable[..., object] | None, tuple[Any, ...]] = (None, ())
-        if self.use_multiprocessing:
-            source.check_picklable()
-            setup = source.worker_setup() or setup
-        pool = make_executor(self.workers, self.use_multiprocessing, *setup)
-        try:
-            if len(tasks) < self.workers:
-                # Too few shards to go round: their batches do.
-                return [run_part(task, executor=pool, tracker=self.tracker) for task in tasks]
-            return self._on_pool(pool, tasks, window=2 * self.workers, remote=self.use_multiprocessing)
-        except BaseException as error:
-            self.tracker.stopped = True
-            if isinstance(pool, ProcessPoolExecutor) and not isinstance(error, Exception):
-                _end_processes(pool)
-            raise
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    def _on_pool(self, pool: Executor, tasks: list[PartTask], *, window: int, remote: bool) -> list[FinishedShard]:
-        run = run_part if remote else partial(run_part, tracker=self.tracker)
-        done = []
-        with closing(as_completed_map(pool, run, tasks, window=window, describe=_describe)) as results:  # type: ignore[type-var]
-            for _, shard in results:
-                if remote:
-                    self.tracker.add_shard(shard, counted=False)
-                done.append(shard)
-        return done
-
-    def write_in_order(self, part: Part, shard_size: int) -> list[FinishedShard]:
-        """Write shards by size as the records come; those that an earlier run finished are compared with what comes."""
-        sequence = ShardSequence(self.target, resume=self.resumed)
-
-        def accept(shard_id: int, chunk: EncodedChunk) -> None:
-            before = len(sequence.finished)
-            sequence.accept(shard_id, chunk)
-            self.tracker.shards += len(sequence.finished) - before
-            self.tracker.add_chunk(chunk)
-
-        stream = RecordStream(self.target, accept, shard_size=shard_size)
-        try:
-            self._feed(stream, part)
-            shards = sequence.end(last=True)
-        finally:
-            stream.close()
-            sequence.close()
-        self.num_resumed = sequence.num_resumed
-        return shards
-
-    def write_by_spool(self, part: Part, num_shards: int) -> list[FinishedShard]:
-        """Spool the chunks of a source of unknown length, then cut them into shards of equal numbers of records."""
-        noted = Spool.noted(self.target) if self.resumed else None
-        if noted is None:
-            self._spool(part)
-        else:
-            self.skipped = [SkippedRecord(*fields) for fields in noted]
-        found = [self.target.paths.finished(shard_id) if self.resumed else None for shard_id in range(num_shards)]
-        shards = {shard_id: shard for shard_id, shard in enumerate(found) if shard is not None}
-        self.num_resumed = len(shards)
-        missing = [shard_id for shard_id in range(num_shards) if shard_id not in shards]
-        with make_executor(min(default_workers(), max(1, len(missing))), False) as pool:
-            cut = partial(cut_spool, self.target, num_shards)
-            for place, shard in as_completed_map(pool, cut, missing, window=2 * default_workers()):
-                shards[missing[place]] = shard
-                self.tracker.add_shard(shard, counted=True)
-        return [shards[shard_id] for shard_id in range(num_shards)]
-
-    def _spool(self, part: Part) -> None:
-        spool = Spool(self.target, resume=self.resumed)
-
-        def accept(shard_id: int, chunk: EncodedChunk) -> None:
-            spool.accept(shard_id, chunk)
-            self.tracker.add_chunk(chunk)
-
-        stream = RecordStream(self.target, accept)
-        try:
-            self._feed(stream, part)
-            spool.end([[found.label, found.error, found.record] for found in self.skipped])
-        finally:
-            stream.close()
-            spool.close()
-
-    def _feed(self, stream: RecordStream, part: Part) -> None:
-        with closing(part.pieces(None, self.max_queue_size, self.on_error)) as pieces:  # type: ignore[type-var]
-            feed(stream, pieces, on_error=self.on_error, skipped=self.skipped)
-        stream.end()
-
-
-def _describe(task: PartTask) -> str:
-    return f"shard {task.shard_id}"
-
-
-def _end_processes(pool: ProcessPoolExecutor) -> None:
-    """Interrupted: what the workers have under way is not waited for; nothing finished is lost."""
-    for process in list((getattr(pool, "_processes", None) or {}).values()):
-        process.terminate()
-
-
-def _end_unfinished(job: Job, error: BaseException) -> None:
-    """Keep what can be gone on from; otherwise leave the place as it was."""
-    finished = job.paths.num_finished()
-    spooled = job.paths.storage.exists(job.paths.spool)
-    if not finished and (not spooled or isinstance(error, SignatureError)):
-        job.discard()
-        return
-    job.leave()
-    error.add_note(f"Finished shards are kept in {job.paths.path}: {finished}. Go on with convert(..., resume=True).")
-
-
-def _check(path: str) -> None:
-    from recordio.verify import verify
-
-    verify(path).raise_for_damage()
+    return run_conversion(source, ask)
