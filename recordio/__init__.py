@@ -65,7 +65,41 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _NAMES_THERE = {"open": "open_dataset"}
 
-__all__ = ["convert", *sorted(_HOME_OF)]
+__all__ = [  # in full, for type checkers
+    "Batches",
+    "ChecksumError",
+    "ConversionReport",
+    "DataError",
+    "Dataset",
+    "IncompleteError",
+    "LockedError",
+    "MalformedError",
+    "MismatchError",
+    "MsgpackSpec",
+    "NotRecordIOError",
+    "Progress",
+    "Ragged",
+    "RecordIOError",
+    "RequestError",
+    "Schema",
+    "Shard",
+    "SignatureError",
+    "SignatureTypeError",
+    "SourceError",
+    "TensorSpec",
+    "TooNewError",
+    "TruncatedError",
+    "VerifyReport",
+    "WorkerError",
+    "Writer",
+    "convert",
+    "from_generator",
+    "from_pydataset",
+    "from_tensor_slices",
+    "from_tensors",
+    "open",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,8 +10,10 @@ Spec: spec/format.md, sections 5 and 6.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,35 @@ import numpy as np
 from recordio.schema import Column
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Pieced:
+    """An array in pieces along its first axis, each in memory of its own that nobody else has.
+
+    What is stored raw stays where it was read until a batch is put together: copied once, and not on the thread that
+    reads. Only `split_rows`, `concat` and `joined` know of it.
+    """
+
+    __slots__ = ("_ends", "pieces")
+
+    def __init__(self, pieces: list[Array]) -> None:
+        self.pieces = pieces
+        self._ends = list(accumulate(map(len, pieces)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, rows: slice) -> Array | Pieced:
+        """A part of it, as views."""
+        start, stop, _ = rows.indices(len(self))
+        first = min(bisect_right(self._ends, start), len(self.pieces) - 1)
+        found = []
+        for place in range(first, len(self.pieces)):
+            before = self._ends[place] - len(self.pieces[place])
+            if before >= stop and found:
+                break
+            found.append(self.pieces[place][max(0, start - before) : max(0, stop - before)])
+        return found[0] if len(found) == 1 else Pieced(found)
 
 # Rows longer than this (bytes) are gathered as slices, shorter ones by an index per value; measured, see `gather`.
 _SLICE_ROW_SIZE = 128
@@ -31,7 +62,8 @@ class ColumnValues:
     Attributes:
         num_rows: n.
         values: fixed columns: dtype[n, *shape]; numeric variable columns: dtype[E], all elements back to back, row-major;
-            string-like columns: uint8[bytes], all elements back to back.
+            string-like columns: uint8[bytes], all elements back to back. On the way from a reader to a batch it may
+            be `Pieced`.
         validity: bool[n], True where there is a value; optional columns only. A None row is zero in a fixed column, and
             has rank 0, dims 0 and no element in a variable one.
         ranks: uint8[n]; columns of unknown rank only.
@@ -65,7 +97,7 @@ def row_sizes(column: Column, rows: ColumnValues) -> Array:
         return np.full(rows.num_rows, column.row_size + overhead, np.int64)
     counts = element_counts(column, rows)
     if rows.ranks is not None:
-        sizes = overhead + 4 * rows.ranks.astype(np.int64)
+        sizes: Array = overhead + 4 * rows.ranks.astype(np.int64)
     else:
         assert rows.dims is not None
         sizes = np.full(rows.num_rows, overhead + 4 * rows.dims.shape[1], np.int64)
@@ -80,31 +112,39 @@ def slice_rows(column: Column, rows: ColumnValues, start: int, stop: int) -> Col
     """Rows start to stop, as views."""
     if start == 0 and stop == rows.num_rows:
         return rows
-    part = ColumnValues(
-        num_rows=stop - start,
-        values=rows.values,
-        validity=None if rows.validity is None else rows.validity[start:stop],
-        ranks=None if rows.ranks is None else rows.ranks[start:stop],
-    )
+    return split_rows(column, rows, (start, stop))[0]
+
+
+def split_rows(column: Column, rows: ColumnValues, bounds: Sequence[int]) -> list[ColumnValues]:
+    """Rows bounds[i] to bounds[i + 1] for every i, as views; bounds ascend."""
+    values, validity, ranks, dims, lengths = rows.values, rows.validity, rows.ranks, rows.dims, rows.lengths
     if column.is_fixed:
-        part.values = rows.values[start:stop]
-        return part
-    assert rows.dims is not None
-    if rows.ranks is None:
-        part.dims = rows.dims[start:stop]
-    else:
-        first, last = int(rows.ranks[:start].sum(dtype=np.int64)), int(rows.ranks[:stop].sum(dtype=np.int64))
-        part.dims = rows.dims[first:last]
-    counts = element_counts(column, rows)
-    first = int(counts[:start].sum())
-    last = first + int(counts[start:stop].sum())
-    if rows.lengths is None:
-        part.values = rows.values[first:last]
-        return part
-    part.lengths = rows.lengths[first:last]
-    first_byte = int(rows.lengths[:first].sum())
-    part.values = rows.values[first_byte : first_byte + int(part.lengths.sum())]
-    return part
+        return [
+            ColumnValues(stop - start, values[start:stop], None if validity is None else validity[start:stop])
+            for start, stop in pairwise(bounds)
+        ]
+    assert dims is not None
+    places = list(bounds)
+    axes, items, firsts = split_places(column, rows, places)
+    return [
+        ColumnValues(
+            num_rows=places[part + 1] - places[part],
+            values=values[firsts[part] : firsts[part + 1]],
+            validity=None if validity is None else validity[places[part] : places[part + 1]],
+            ranks=None if ranks is None else ranks[places[part] : places[part + 1]],
+            dims=dims[axes[part] : axes[part + 1]],
+            lengths=None if lengths is None else lengths[items[part] : items[part + 1]],
+        )
+        for part in range(len(places) - 1)
+    ]
+
+
+def split_places(column: Column, rows: ColumnValues, bounds: list[int]) -> tuple[list[int], list[int], list[int]]:
+    """Where rows begin in `dims` (in rows of it, if the rank is known), in `lengths` and in `values` of a variable column."""
+    axes = bounds if rows.ranks is None else offsets(rows.ranks.astype(np.int64))[bounds].tolist()
+    items = offsets(element_counts(column, rows))[bounds].tolist()
+    firsts = items if rows.lengths is None else offsets(rows.lengths)[items].tolist()
+    return axes, items, firsts
 
 
 def take_rows(column: Column, rows: ColumnValues, indices: Array) -> ColumnValues:
@@ -136,23 +176,39 @@ def take_rows(column: Column, rows: ColumnValues, indices: Array) -> ColumnValue
     return taken
 
 
-def concat(parts: Sequence[ColumnValues]) -> ColumnValues:
-    """The rows of all parts, in order; a single part is returned as it is, several are copied. At least one part."""
+def concat(parts: Sequence[ColumnValues], *, pieced: bool = False) -> ColumnValues:
+    """The rows of all parts, in order; a single array is returned as it is, several are copied. At least one part.
+
+    Args:
+        pieced: leave values in pieces where some of them are.
+    """
     if len(parts) == 1:
-        return parts[0]
+        return parts[0] if pieced else joined(parts[0])
 
-    def join(name: str) -> Any:
-        arrays = [getattr(part, name) for part in parts]
-        return None if arrays[0] is None else np.concatenate(arrays)
+    def join(arrays: list[Array | None]) -> Any:
+        return None if arrays[0] is None else np.concatenate(arrays)  # type: ignore[arg-type]
 
+    values: list[Any] = [part.values for part in parts]
+    if any(isinstance(array, Pieced) for array in values):
+        values = [piece for array in values for piece in (array.pieces if isinstance(array, Pieced) else [array])]
+    else:
+        pieced = False
     return ColumnValues(
-        num_rows=sum(part.num_rows for part in parts),
-        values=join("values"),
-        validity=join("validity"),
-        ranks=join("ranks"),
-        dims=join("dims"),
-        lengths=join("lengths"),
+        num_rows=sum([part.num_rows for part in parts]),
+        values=Pieced(values) if pieced else join(values),  # type: ignore[arg-type]
+        validity=join([part.validity for part in parts]),
+        ranks=join([part.ranks for part in parts]),
+        dims=join([part.dims for part in parts]),
+        lengths=join([part.lengths for part in parts]),
     )
+
+
+def joined(rows: ColumnValues) -> ColumnValues:
+    """The same rows with values in one array."""
+    values: Any = rows.values
+    if not isinstance(values, Pieced):
+        return rows
+    return replace(rows, values=np.concatenate(values.pieces))
 
 
 def empty(column: Column) -> ColumnValues:
@@ -160,7 +216,7 @@ def empty(column: Column) -> ColumnValues:
     known_rank = column.shape is not None
     return ColumnValues(
         num_rows=0,
-        values=np.empty((0, *(column.shape or ())) if column.is_fixed else 0, column.numpy_dtype),  # type: ignore[arg-type]
+        values=np.empty((0, *(column.shape or ())) if column.is_fixed else 0, column.numpy_dtype),
         validity=np.empty(0, np.bool_) if column.optional else None,
         ranks=None if known_rank else np.empty(0, np.uint8),
         dims=None if column.is_fixed else np.empty((0, len(column.unknown_dims)) if known_rank else 0, np.int64),

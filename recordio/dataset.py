@@ -20,7 +20,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from recordio.columns import Array, ColumnValues, concat, empty, owned, take_rows
+from recordio.columns import Array, ColumnValues, concat, empty, joined, owned, split_rows, take_rows
 from recordio.errors import RequestError
 from recordio.infer import infer_batch_signature, infer_signature
 from recordio.leaves import batch_leaf, record_leaf, record_leaves
@@ -57,7 +57,7 @@ class Dataset:
     schema: Schema
     _ordinals: tuple[int, ...]
     _on_corrupt: OnCorrupt = "raise"
-    _lost: list[LostRange] = field(default_factory=list)
+    _lost: dict[LostRange, None] = field(default_factory=dict)  # a set that keeps its order; shared by all views
 
     # -- what it is --
 
@@ -99,7 +99,16 @@ class Dataset:
     @property
     def lost(self) -> tuple[LostRange, ...]:
         """Under on_corrupt="skip": the records that reading has had to leave out up to now, in this process."""
-        return tuple(sorted(set(self._lost), key=lambda lost: (lost.start, lost.stop, lost.column or "")))
+        return tuple(sorted(self._lost, key=lambda lost: (lost.start, lost.stop, lost.column or "")))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        reader, rows, ordinals = self._reader, self._rows, self._ordinals
+        if isinstance(reader, MemoryReader) and (len(rows) < reader.num_records or len(ordinals) < len(reader.columns)):
+            # Only what is in view is sent: a part of a data set in memory goes to every worker.
+            columns = self.read_columns(0, len(rows))
+            reader = replace(reader, schema=self.schema, columns=columns, num_records=len(rows), whole=reader.fingerprint)
+            rows, ordinals = range(len(rows)), tuple(range(len(columns)))
+        return Dataset, (reader, rows, self.schema, ordinals, self._on_corrupt)
 
     def __repr__(self) -> str:
         return f"<recordio.Dataset: {len(self)} records, element_spec={self.element_spec!r}>"
@@ -123,7 +132,7 @@ class Dataset:
         """
         if isinstance(key, slice):
             return replace(self, _rows=self._rows[key])
-        if isinstance(key, (list, tuple, np.ndarray, range)):
+        if isinstance(key, (list, tuple, range)) or (isinstance(key, np.ndarray) and key.ndim):
             return self._batch(self._numbers(key))
         try:
             index = operator.index(key)
@@ -174,6 +183,7 @@ class Dataset:
         Raises:
             RequestError: batch_size is below 1.
         """
+        batch_size = operator.index(batch_size)
         if batch_size < 1:
             raise RequestError(f"batch_size {batch_size} is below 1")
         return Batches(self, batch_size, drop_remainder, default_workers() if workers is None else workers)
@@ -184,8 +194,13 @@ class Dataset:
         """Rows [start, stop) of the view, a ColumnValues for every column; the caller's own."""
         return self._reader.rows(np.asarray(self._rows[start:stop], np.int64), self._ordinals)
 
-    def stream_columns(self, *, workers: int | None = None) -> Iterator[list[ColumnValues]]:
-        """All rows of the view in order, in runs; what is damaged is left out under on_corrupt="skip"."""
+    def stream_columns(self, *, workers: int | None = None, pieced: bool = False) -> Iterator[list[ColumnValues]]:
+        """All rows of the view in order, in runs; what is damaged is left out under on_corrupt="skip".
+
+        Args:
+            workers: threads that read and decode ahead; as many as there are processors by default.
+            pieced: values may be `Pieced`, for whoever puts them together anyway.
+        """
         rows = self._rows
         if not len(rows):
             return
@@ -196,12 +211,12 @@ class Dataset:
             return
         reader = self._reader.stream(low, high, self._ordinals, workers=workers, on_corrupt=self._on_corrupt)
         for piece in reader:
-            self._lost.extend(piece.lost)
-            columns = piece.columns
+            self._lost.update(dict.fromkeys(piece.lost))
+            columns = piece.columns if pieced else [joined(values) for values in piece.columns]
             if rows.step != 1:
                 numbers = np.arange(piece.start, piece.stop) if piece.numbers is None else piece.numbers
                 kept = np.flatnonzero((numbers - low) % rows.step == 0)
-                columns = [take_rows(c, values, kept) for c, values in zip(self.schema.columns, columns, strict=True)]
+                columns = [take_rows(c, joined(v), kept) for c, v in zip(self.schema.columns, columns, strict=True)]
             if columns[0].num_rows:
                 yield columns
 
@@ -211,7 +226,7 @@ class Dataset:
             low, high = min(self._rows[0], self._rows[-1]), max(self._rows[0], self._rows[-1]) + 1
             lost = [piece.lost for piece in self._reader.stream(low, high, self._ordinals, workers=1, on_corrupt="skip")]
             ranges = [found for part in lost for found in part]
-            self._lost.extend(ranges)
+            self._lost.update(dict.fromkeys(ranges))
         else:
             ranges = []
         for start in range(0, len(self._rows), _SCATTERED_RECORDS):
@@ -227,10 +242,10 @@ class Dataset:
             return np.empty(0, np.int64)
         if indices.ndim != 1 or indices.dtype.kind not in "iu":
             raise TypeError(f"a batch is picked by a list of ints, not {indices.dtype.name}{list(indices.shape)}")
-        indices = indices.astype(np.int64)
         wrong = (indices < -len(self)) | (indices >= len(self))
         if wrong.any():
             raise IndexError(f"record {int(indices[wrong][0])} of a data set of {len(self)} records")
+        indices = indices.astype(np.int64)
         indices = np.where(indices < 0, indices + len(self), indices)
         return self._rows.start + self._rows.step * indices
 
@@ -284,25 +299,31 @@ class Batches:
 
     def __iter__(self) -> Iterator[Any]:
         """The batches in order; the next chunks are decoded meanwhile."""
-        from recordio.columns import slice_rows
-
-        columns = self.dataset.schema.columns
-        held: list[list[ColumnValues]] = []
+        columns, batch_size = self.dataset.schema.columns, self.batch_size
+        held: list[Sequence[ColumnValues]] = []  # of the batch that is not full yet
         num_held = 0
-        for rows in self.dataset.stream_columns(workers=self.workers):
-            start, num_rows = 0, rows[0].num_rows
-            while num_held + num_rows - start >= self.batch_size:
-                stop = start + self.batch_size - num_held
-                held.append([slice_rows(c, values, start, stop) for c, values in zip(columns, rows, strict=True)])
-                yield self._join(held)
-                held, num_held, start = [], 0, stop
-            if start < num_rows:
-                held.append([slice_rows(c, values, start, num_rows) for c, values in zip(columns, rows, strict=True)])
-                num_held += num_rows - start
+        for rows in self.dataset.stream_columns(workers=self.workers, pieced=True):
+            num_rows = rows[0].num_rows
+            if num_held + num_rows < batch_size:
+                held.append(rows)
+                num_held += num_rows
+                continue
+            bounds = [0, *range(batch_size - num_held, num_rows + 1, batch_size)]
+            num_full = len(bounds) - 1
+            if bounds[-1] < num_rows:
+                bounds.append(num_rows)
+            parts: list[tuple[ColumnValues, ...]] = list(
+                zip(*[split_rows(c, values, bounds) for c, values in zip(columns, rows, strict=True)], strict=True)
+            )
+            yield self._join([*held, parts[0]])
+            for part in parts[1:num_full]:
+                yield self._join([part])
+            held = list(parts[num_full:])
+            num_held = num_rows - bounds[num_full]
         if num_held and not self.drop_remainder:
             yield self._join(held)
 
-    def _join(self, parts: list[list[ColumnValues]]) -> Any:
+    def _join(self, parts: Sequence[Sequence[ColumnValues]]) -> Any:
         return self.dataset.make_batch([concat(column) for column in zip(*parts, strict=True)])
 
 
@@ -329,7 +350,7 @@ def open_dataset(
     """
     if on_corrupt not in ("raise", "skip"):
         raise RequestError(f"on_corrupt is {on_corrupt!r}", advice="Use 'raise' or 'skip'")
-    reader = open_data_set(os.fspath(path), storage=_storage, cache_size=cache_size)
+    reader = open_data_set(os.fspath(path), storage=_storage, cache_size=cache_size, may_be_cut=on_corrupt == "skip")
     schema = reader.schema
     dataset = Dataset(reader, range(reader.num_records), schema, tuple(range(len(schema.columns))), on_corrupt)
     return dataset if columns is None else dataset.select_columns(columns)

@@ -51,14 +51,16 @@ class WriteOptions:
         Raises:
             RequestError: an unknown codec, or a number out of range.
         """
-        if self.codec not in _CODECS:
+        if not isinstance(self.codec, str) or self.codec not in _CODECS:
             raise RequestError(f"unknown codec {self.codec!r}", advice=f"Use one of {', '.join(_CODECS)}")
-        if not 1 <= self.level <= MAX_LEVEL:
-            raise RequestError(f"level {self.level} is not between 1 and {MAX_LEVEL}")
+        if type(self.level) is not int or not 1 <= self.level <= MAX_LEVEL:
+            raise RequestError(f"level {self.level!r} is not an int between 1 and {MAX_LEVEL}")
         for name in ("chunk_size", "frame_size"):
             value = getattr(self, name)
-            if value is not None and not 1 <= value <= layout.MAX_FRAME_RAW_SIZE:
-                raise RequestError(f"{name} {value} is not between 1 and {layout.MAX_FRAME_RAW_SIZE} bytes")
+            if value is None and name == "chunk_size":
+                continue
+            if type(value) is not int or not 1 <= value <= layout.MAX_FRAME_RAW_SIZE:
+                raise RequestError(f"{name} {value!r} is not an int between 1 and {layout.MAX_FRAME_RAW_SIZE}, in bytes")
         if self.chunk_size is not None:
             return self
         return replace(self, chunk_size=max(DEFAULT_CHUNK_SIZE, DEFAULT_COLUMN_CHUNK_SIZE * len(schema.columns)))
@@ -138,10 +140,10 @@ class ChunkAssembler:
         start = 0
         while start < num_rows:
             before = int(ends[start - 1]) if start else 0
-            stop = int(np.searchsorted(ends, before + self._chunk_size - self._filled, side="right"))
+            stop = int(ends.searchsorted(before + self._chunk_size - self._filled, side="right"))
             stop = min(stop, start + layout.MAX_CHUNK_RECORDS - self._num_pending)
             if self._shard_size is not None:
-                in_shard = int(np.searchsorted(ends, before + self._shard_size - self._shard_filled, side="right"))
+                in_shard = int(ends.searchsorted(before + self._shard_size - self._shard_filled, side="right"))
                 if in_shard <= start and self._shard_filled:
                     yield from self.flush()
                     self._shard_id += 1

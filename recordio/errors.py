@@ -91,11 +91,15 @@ class RecordIOError(Exception):
         return f"{text}. {self.advice}" if self.advice else text
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.message, {field: getattr(self, field) for field in self._FIELDS})
+        where = {field: getattr(self, field) for field in self._FIELDS}
+        return _rebuild, (type(self), self.message, where, tuple(getattr(self, "__notes__", ())))
 
 
-def _rebuild(kind: type[RecordIOError], message: str, where: dict[str, Any]) -> RecordIOError:
-    return kind(message, **where)
+def _rebuild(kind: type[RecordIOError], message: str, where: dict[str, Any], notes: tuple[str, ...] = ()) -> RecordIOError:
+    error = kind(message, **where)
+    for note in notes:
+        error.add_note(note)
+    return error
 
 
 class DataError(RecordIOError):

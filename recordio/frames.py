@@ -10,18 +10,17 @@ Spec: spec/format.md, sections 5, 6 and 10.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from recordio.columns import Array, ColumnValues, concat, element_counts, empty, offsets, row_sizes, slice_rows
+from recordio.columns import Array, ColumnValues, empty, row_sizes, split_places
 from recordio.errors import ChecksumError, MalformedError, RecordIOError, TruncatedError
 from recordio.format import layout
 from recordio.format.checksum import crc
 from recordio.format.chunk import ColumnChunk, Frame
-from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, compress, decompress_into
+from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, MAX_WHOLE_SIZE, compress, decompress, decompress_into
+from recordio.frame_parts import check_bool, parse_frames
 from recordio.schema import Column
 
 # Stored raw where compression gains less than this share: decoding then costs a copy less (JPEG, noise).
@@ -29,6 +28,8 @@ _MIN_GAIN = 0.1
 # Frames compressed before a column chunk is given up as incompressible.
 _PROBE_FRAMES = 2
 _PROBE_RATIO = 0.97
+
+_Parts = list[bytes | memoryview]  # the bytes of one frame, back to back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,7 @@ class EncodedColumn:
     codec: int
     length_width: int
     frames: tuple[Frame, ...]
-    payload: tuple[bytes | memoryview, ...]  # stored bytes of the frames, in order; may be views of the values
+    payload: tuple[bytes | memoryview, ...]  # stored bytes of all frames, in order; may be views of the values
 
 
 def frame_bounds(column: Column, rows: ColumnValues, frame_size: int) -> list[int]:
@@ -57,7 +58,7 @@ def close_at(sizes: Array, limit: int) -> list[int]:
     while bounds[-1] < len(ends):
         start = bounds[-1]
         before = int(ends[start - 1]) if start else 0
-        bounds.append(max(start + 1, int(np.searchsorted(ends, before + limit, side="right"))))
+        bounds.append(max(start + 1, int(ends.searchsorted(before + limit, side="right"))))
     return bounds
 
 
@@ -74,21 +75,23 @@ def encode_column(column: Column, rows: ColumnValues, *, frame_size: int, codec:
     """
     width = 0 if column.is_fixed else _length_width(rows)
     bounds = frame_bounds(column, rows, frame_size)
-    raw = [
-        _frame_bytes(column, slice_rows(column, rows, start, stop), width)
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
-    ]
-    if any(len(part) > layout.MAX_FRAME_RAW_SIZE for part in raw):
+    parts = _frame_parts(column, rows, width, bounds)
+    raw_sizes = [sum(map(len, frame)) for frame in parts]
+    if max(raw_sizes, default=0) > layout.MAX_FRAME_RAW_SIZE:
         raise MalformedError("one record takes more than 1 GiB in this column", column=column.name)
-    stored = _compress_frames(raw, level) if codec == CODEC_ZSTD else None
-    payload = raw if stored is None else stored
-    frames = tuple(
-        Frame(stop - start, len(whole), len(part), crc(part))
-        for start, stop, whole, part in zip(bounds[:-1], bounds[1:], raw, payload, strict=True)
-    )
+    compressed = _compress_frames(parts, level) if codec == CODEC_ZSTD else None
+    stored = parts if compressed is None else compressed
+    frames = []
+    for start, stop, raw_size, frame in zip(bounds[:-1], bounds[1:], raw_sizes, stored, strict=True):
+        checksum = stored_size = 0
+        for part in frame:
+            checksum = crc(part, checksum)
+            stored_size += len(part)
+        frames.append(Frame(stop - start, raw_size, stored_size, checksum))
     return EncodedColumn(
-        codec=CODEC_RAW if stored is None else CODEC_ZSTD, length_width=width, frames=frames, payload=tuple(payload)
-    )
+        codec=CODEC_RAW if compressed is None else CODEC_ZSTD, length_width=width, frames=tuple(frames),
+        payload=tuple(part for frame in stored for part in frame),
+    )  # fmt: skip
 
 
 def decode_frames(
@@ -110,9 +113,9 @@ def decode_frames(
     """
     frames = chunk.frames[first:stop]
     place = chunk.offset + sum(frame.stored_size for frame in chunk.frames[:first])
-    row = sum(frame.num_records for frame in chunk.frames[:first])
+    row = first_row = sum(frame.num_records for frame in chunk.frames[:first])
     start = 0
-    parts: list[ColumnValues] = []
+    parts: list[Array] = []
     whole = _fixed_buffer(column, chunk, frames, stored, owned=owned) if column.is_fixed and not column.optional else None
     filled = 0
     for frame in frames:
@@ -120,25 +123,71 @@ def decode_frames(
             data = stored[start : start + frame.stored_size]
             verify_frame(frame, data)
             if whole is None:
-                parts.append(_decode_frame(column, chunk, frame, data))
+                parts.append(_raw_bytes(chunk, frame, data))
             elif not whole.aliases:
                 decompress_into(data, whole.target[filled : filled + frame.raw_size], chunk.codec)
             filled += frame.raw_size
         except RecordIOError as error:
-            raise error.locate(
-                column=column.name, records=(row, row + frame.num_records), offset=place + start,
-                advice="Restore the file, or open with on_corrupt='skip' to lose these records only",
-            ) from None  # fmt: skip
+            if parts:
+                # What an earlier frame holds is wrong before this one is.
+                _parse_located(column, chunk, frames[: len(parts)], parts, first_row=first_row, place=place)
+            raise _in_frame(error, column, (row, row + frame.num_records), place + start) from None
         start += frame.stored_size
         row += frame.num_records
     if whole is not None:
         num_rows = sum(frame.num_records for frame in frames)
-        values = whole.values.view(column.numpy_dtype).reshape(num_rows, *(column.shape or ()))  # type: ignore[arg-type]
+        values = whole.values.view(column.numpy_dtype).reshape(num_rows, *(column.shape or ()))
         rows = ColumnValues(num_rows, values)
         if column.dtype == "bool":
-            _check_bool(column, rows)
+            _check_bools(column, frames, rows, first_row=first_row, place=place)
         return rows
-    return concat(parts) if parts else empty(column)
+    if not owned and chunk.codec == CODEC_RAW:
+        for part in parts:
+            part.flags.writeable = False  # not ours: to be copied
+    return _parse_located(column, chunk, frames, parts, first_row=first_row, place=place)
+
+
+def _parse_located(
+    column: Column, chunk: ColumnChunk, frames: tuple[Frame, ...], parts: list[Array], *, first_row: int, place: int
+) -> ColumnValues:
+    """All frames at once, which is far less work than one by one; one by one only to find the one that is wrong."""
+    counts = [frame.num_records for frame in frames]
+    try:
+        return parse_frames(column, parts, counts, chunk.length_width) if parts else empty(column)
+    except RecordIOError as error:
+        found = error
+    row = first_row
+    for frame, part in zip(frames, parts, strict=True):
+        try:
+            parse_frames(column, [part], [frame.num_records], chunk.length_width)
+        except RecordIOError as error:
+            raise _in_frame(error, column, (row, row + frame.num_records), place) from None
+        row += frame.num_records
+        place += frame.stored_size
+    raise found.locate(column=column.name)
+
+
+def _check_bools(
+    column: Column, frames: tuple[Frame, ...], rows: ColumnValues, *, first_row: int, place: int
+) -> None:
+    try:
+        check_bool(rows)
+    except MalformedError as error:
+        wrong = int(np.flatnonzero(rows.values.reshape(-1).view(np.uint8) > 1)[0])
+        for frame in frames:
+            if wrong < frame.raw_size:
+                raise _in_frame(error, column, (first_row, first_row + frame.num_records), place) from None
+            wrong -= frame.raw_size
+            first_row += frame.num_records
+            place += frame.stored_size
+        raise
+
+
+def _in_frame(error: RecordIOError, column: Column, records: tuple[int, int], offset: int) -> RecordIOError:
+    return error.locate(
+        column=column.name, records=records, offset=offset,
+        advice="Restore the file, or open with on_corrupt='skip' to lose these records only",
+    )  # fmt: skip
 
 
 def verify_frame(frame: Frame, stored: memoryview) -> None:
@@ -186,134 +235,13 @@ def _fixed_buffer(
     return _FixedBuffer(values, memoryview(values), False)
 
 
-def _decode_frame(column: Column, chunk: ColumnChunk, frame: Frame, stored: memoryview) -> ColumnValues:
-    raw = np.empty(frame.raw_size, np.uint8)
-    decompress_into(stored, memoryview(raw), chunk.codec)
-    rows = _parse_fixed(column, raw, frame.num_records) if column.is_fixed else _parse(column, raw, frame.num_records, chunk.length_width)
-    if column.dtype == "bool":
-        _check_bool(column, rows)
-    return rows
-
-
-def _parse_fixed(column: Column, raw: Array, num_rows: int) -> ColumnValues:
-    validity = _validity(raw[:num_rows])
-    values = raw[num_rows:].copy() if num_rows % 16 else raw[num_rows:]  # aligned
-    shaped = values.view(column.numpy_dtype).reshape(num_rows, *(column.shape or ()))  # type: ignore[arg-type]
-    return ColumnValues(num_rows, shaped, validity)
-
-
-def _parse(column: Column, raw: Array, num_rows: int, width: int) -> ColumnValues:
-    """Cut the raw bytes of a variable frame into its parts, trusting no number in them."""
-    cutter = _Cutter(raw)
-    rows = ColumnValues(num_rows, raw[:0])
-    if column.optional:
-        rows.validity = _validity(cutter.cut(num_rows))
-    if column.shape is None:
-        rows.ranks = cutter.cut(num_rows)
-        if rows.ranks.size and int(rows.ranks.max()) > layout.MAX_RANK:
-            raise MalformedError(f"a row of rank {int(rows.ranks.max())}; at most {layout.MAX_RANK} is allowed")
-        rows.dims = cutter.cut_numbers(int(rows.ranks.sum(dtype=np.int64)), width, layout.MAX_DIM)
-    else:
-        unknown = len(column.unknown_dims)
-        rows.dims = cutter.cut_numbers(num_rows * unknown, width, layout.MAX_DIM).reshape(num_rows, unknown)
-    _check_products(column, rows, len(raw))
-    counts = element_counts(column, rows)
-    if rows.validity is not None:
-        _check_none_rows(rows)
-    num_elements = int(counts.sum())
-    if column.is_string_like:
-        rows.lengths = cutter.cut_numbers(num_elements, width, len(raw))
-        rows.values = cutter.cut(int(rows.lengths.sum()))
-        if column.dtype == "str":
-            _check_text(rows)
-    else:
-        values = cutter.cut(num_elements * (column.itemsize or 1))
-        rows.values = values.copy().view(column.numpy_dtype)
-    if cutter.place != len(raw):
-        raise MalformedError(f"the rows of a frame fill {cutter.place} of its {len(raw)} bytes")
-    return rows
-
-
-class _Cutter:
-    """Cuts consecutive parts from a frame; refuses to go past its end."""
-
-    def __init__(self, raw: Array) -> None:
-        self.raw = raw
-        self.place = 0
-
-    def cut(self, size: int) -> Array:
-        start, self.place = self.place, self.place + size
-        if self.place > len(self.raw):
-            raise MalformedError(f"a frame of {len(self.raw)} bytes holds parts of {self.place} bytes and more")
-        return self.raw[start : self.place]
-
-    def cut_numbers(self, count: int, width: int, limit: int) -> Array:
-        found = self.cut(count * width).copy().view(f"<u{width}")
-        if found.size and int(found.max()) > limit:
-            raise MalformedError(f"a dimension or length of {int(found.max())}; at most {limit} is possible here")
-        return found.astype(np.int64)
-
-
-def _check_products(column: Column, rows: ColumnValues, raw_size: int) -> None:
-    """No row may have more elements than the frame can hold, nor a shape that numpy cannot make.
-
-    In float64, where products cannot wrap around, over the dimensions that are not zero.
-    """
-    assert rows.dims is not None
-    known = math.prod(float(dim) for dim in column.shape or () if dim)
-    item = 1 if column.is_string_like else column.itemsize or 1
-    if rows.ranks is not None:
-        row_of = np.repeat(np.arange(rows.num_rows), rows.ranks)
-        products = np.exp2(np.bincount(row_of, np.log2(np.maximum(rows.dims, 1)), minlength=rows.num_rows))
-        zero = np.bincount(row_of, rows.dims == 0, minlength=rows.num_rows) > 0
-    else:
-        products = np.multiply.reduce(np.maximum(rows.dims, 1).astype(np.float64), axis=1, initial=known)
-        zero = (rows.dims == 0).any(axis=1) | (0 in (column.shape or ()))
-    if products.size and float(products.max()) * item >= 2.0**63:
-        raise MalformedError("the dimensions of a row make a shape beyond 2**63 bytes")
-    products[zero] = 0
-    if rows.validity is not None:
-        products = products[rows.validity]
-    # Each element takes at least a byte: its value, or its length. Twice: float64 products are rounded.
-    if products.size and float(products.sum()) * item > 2.0 * raw_size + 64:
-        raise MalformedError(f"the dimensions in a frame of {raw_size} bytes ask for more elements than it can hold")
-
-
-def _check_none_rows(rows: ColumnValues) -> None:
-    assert rows.validity is not None and rows.dims is not None
-    none = ~rows.validity
-    if rows.ranks is not None:
-        wrong = bool(rows.ranks[none].any())
-    else:
-        wrong = bool(rows.dims[none].any())
-    if wrong:
-        raise MalformedError("a row that is None has dimensions")
-
-
-def _check_text(rows: ColumnValues) -> None:
-    """Every element is UTF-8: all bytes together are, and no element begins inside a character."""
-    assert rows.lengths is not None
-    try:
-        whole = str(rows.values.data, "utf-8")
-    except UnicodeDecodeError as error:
-        raise MalformedError(f"text that is not UTF-8: {error.reason} at byte {error.start} of the frame's values") from None
-    if len(whole) == len(rows.values):
-        return  # ASCII
-    starts = offsets(rows.lengths)[:-1][rows.lengths > 0]
-    if bool(((rows.values[starts] & 0xC0) == 0x80).any()):
-        raise MalformedError("text that is not UTF-8: an element begins inside a character")
-
-
-def _check_bool(column: Column, rows: ColumnValues) -> None:
-    stored = rows.values.view(np.uint8)
-    if stored.size and int(stored.max()) > 1:
-        raise MalformedError(f"a bool stored as {int(stored.max())}", column=column.name)
-
-
-def _validity(stored: Array) -> Array:
-    if stored.size and int(stored.max()) > 1:
-        raise MalformedError(f"validity {int(stored.max())} is neither 0 nor 1")
-    return stored.copy().view(np.bool_)
+def _raw_bytes(chunk: ColumnChunk, frame: Frame, stored: memoryview) -> Array:
+    """The raw bytes of a frame: uint8, writable only if nobody else holds them; those stored raw are where they are."""
+    if chunk.codec == CODEC_ZSTD and frame.raw_size > MAX_WHOLE_SIZE:
+        raw = np.empty(frame.raw_size, np.uint8)
+        decompress_into(stored, memoryview(raw), chunk.codec)
+        return raw
+    return np.frombuffer(decompress(stored, frame.raw_size, chunk.codec), np.uint8)
 
 
 def _length_width(rows: ColumnValues) -> int:
@@ -324,20 +252,24 @@ def _length_width(rows: ColumnValues) -> int:
     return next(width for width in (1, 2, 4, 8) if largest < 1 << 8 * width)
 
 
-def _frame_bytes(column: Column, rows: ColumnValues, width: int) -> bytes | memoryview:
-    values = _bytes_of(rows.values)
-    if column.is_fixed and rows.validity is None:
-        return values
-    return b"".join([*_prefix(rows, width), values])
-
-
-def _prefix(rows: ColumnValues, width: int) -> Iterator[memoryview]:
-    for flags in (rows.validity, rows.ranks):
-        if flags is not None:
-            yield _bytes_of(flags)
-    for numbers in (rows.dims, rows.lengths):
-        if numbers is not None:
-            yield _bytes_of(numbers.astype(f"<u{width}"))
+def _frame_parts(column: Column, rows: ColumnValues, width: int, bounds: list[int]) -> list[_Parts]:
+    """The bytes of each frame: views of the parts of all rows."""
+    if column.is_fixed:
+        sections = [(_bytes_of(rows.values), bounds, column.row_size)]
+    else:
+        assert rows.dims is not None
+        axes, items, firsts = split_places(column, rows, bounds)
+        sections = [(_bytes_of(rows.values), firsts, rows.values.itemsize)]
+        if rows.lengths is not None:
+            sections.insert(0, (_bytes_of(rows.lengths.astype(f"<u{width}")), items, width))
+        if rows.dims.size:
+            a_row = rows.dims.shape[1] if rows.ranks is None else 1
+            sections.insert(0, (_bytes_of(rows.dims.astype(f"<u{width}")), axes, a_row * width))
+    sections[:0] = [(_bytes_of(flags), bounds, 1) for flags in (rows.validity, rows.ranks) if flags is not None]
+    return [
+        [section[places[frame] * size : places[frame + 1] * size] for section, places, size in sections]
+        for frame in range(len(bounds) - 1)
+    ]
 
 
 def _bytes_of(array: Array) -> memoryview:
@@ -347,14 +279,16 @@ def _bytes_of(array: Array) -> memoryview:
     return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
 
 
-def _compress_frames(raw: list[bytes | memoryview], level: int) -> list[bytes | memoryview] | None:
+def _compress_frames(frames: list[_Parts], level: int) -> list[_Parts] | None:
     """The compressed frames, or None where compression is not worth it."""
-    stored: list[bytes | memoryview] = []
+    stored: list[_Parts] = []
     raw_size = stored_size = 0
-    for part in raw:
-        stored.append(compress(part, level))
-        raw_size += len(part)
-        stored_size += len(stored[-1])
+    for parts in frames:
+        raw = parts[0] if len(parts) == 1 else b"".join(parts)
+        frame = compress(raw, level)
+        stored.append([frame])
+        raw_size += len(raw)
+        stored_size += len(frame)
         if len(stored) == _PROBE_FRAMES and stored_size > _PROBE_RATIO * raw_size:
             return None
     return stored if stored_size <= (1 - _MIN_GAIN) * raw_size and raw_size else None

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from recordio.errors import DataError, IncompleteError, RecordIOError, RequestError
+from recordio.errors import DataError, IncompleteError, RecordIOError, RequestError, SourceError
 from recordio.format.checksum import crc
 from recordio.format.footer import Footer
 from recordio.format.index import INDEX_NAME, ShardEntry, decode_index, encode_index
@@ -32,6 +32,8 @@ from recordio.storage import Storage
 
 WORK_NAME = ".unfinished"
 _JOB_VERSION = 1
+# Keys of a request that the source decides, and not whoever asks for the conversion.
+_SOURCE_KEYS = ("source", "source_identity", "num_records")
 _SHARD_NAME = re.compile(r"shard-[0-9]{5,7}-[0-9a-f]{8}\.rio", re.ASCII)
 
 
@@ -82,17 +84,18 @@ class JobPaths:
         """Rename a synced shard into place and note that it is finished.
 
         Raises:
-            RequestError: a live shard of the same name has other bytes (eight equal digits of two digests).
+            RequestError: a live shard of the same name has another digest (eight equal digits of two digests).
         """
         temporary, target = self.temporary(footer.shard_id), os.path.join(self.path, entry.name)
         if self.storage.exists(target) and self.storage.equal(temporary, target):
             self.storage.remove(temporary)
-        elif entry.name in named_by_index(self.storage, self.path):
+        elif live_digests(self.storage, self.path).get(entry.name, entry.digest) != entry.digest:
             raise RequestError(
                 f"{entry.name} of the data set that is being replaced has the same name and other bytes",
                 path=self.path, advice="Write to another directory",
             )  # fmt: skip
         else:
+            # Over a live shard of the same digest too: what the index says is there again, if it was damaged.
             self.storage.rename(temporary, target)
         self.storage.sync_directory(self.path)
         note = {"name": entry.name, "digest": entry.digest.hex(), "last": footer.last, "details": details}
@@ -103,7 +106,8 @@ class JobPaths:
         """A shard that an earlier run finished, verified down to its digest; None if it must be written (again)."""
         try:
             note = json.loads(bytes(self.storage.read_file(self.note(shard_id))))
-            name, digest, last, details = str(note["name"]), bytes.fromhex(note["digest"]), bool(note["last"]), note["details"]
+            name, digest = str(note["name"]), bytes.fromhex(note["digest"])
+            last, details = bool(note["last"]), note["details"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
         if _SHARD_NAME.fullmatch(name) is None:
@@ -115,8 +119,8 @@ class JobPaths:
         footer = front.footer
         if footer.digest != digest or footer.shard_id != shard_id or footer.last != last:
             return None
-        return FinishedShard(entry=shard_entry(name, front.header.file_id, footer, front.file_size), chunk_table=footer.chunk_table,
-                             last=last, details=details)  # fmt: skip
+        entry = shard_entry(name, front.header.file_id, footer, front.file_size)
+        return FinishedShard(entry=entry, chunk_table=footer.chunk_table, last=last, details=details)
 
     def num_finished(self) -> int:
         """How many shards are noted as finished."""
@@ -160,16 +164,56 @@ class Job:
         if storage.exists(path) and not storage.is_directory(path):
             raise RequestError("a data set is a directory, but a file is there", path=path)
         self._made_directory = not storage.exists(path)
-        storage.make_directory(self.paths.work)
-        self._lock.acquire()
+        for last in (False, False, False, True):
+            storage.make_directory(self.paths.work)
+            try:
+                self._lock.acquire()
+                break
+            except FileNotFoundError:
+                if last:
+                    raise
+                # A writer that ended just now has removed the work directory.
+        earlier = self.paths.request()
         try:
             return self._take_over({"version": _JOB_VERSION, **request}, overwrite=overwrite, resume=resume)
         except BaseException:
-            if self.paths.request() is None:
+            if earlier is None:
                 self._remove_work()
+                if self._made_directory:
+                    storage.remove_empty_directory(path)
             else:
                 self._lock.release()
             raise
+
+    def check_free(self, *, overwrite: bool) -> None:
+        """Refuse a place where something is that may not be replaced; reads only, and is no promise to `begin`.
+
+        Raises:
+            RequestError: a data set, its shards or other files are there.
+        """
+        storage, paths = self._storage, self.paths
+        if storage.exists(paths.path) and not storage.is_directory(paths.path):
+            raise RequestError("a data set is a directory, but a file is there", path=paths.path)
+        if storage.exists(paths.index) and not overwrite:
+            raise RequestError(
+                "a data set is there already", path=paths.path,
+                advice="Replace it with overwrite=True, or write elsewhere",
+            )  # fmt: skip
+        if paths.request() is not None or not storage.exists(paths.path):
+            return
+        names = storage.list(paths.path)
+        others = [name for name in names if name not in (WORK_NAME, INDEX_NAME) and not _SHARD_NAME.fullmatch(name)]
+        # A job that was killed has a request; shards without one are a data set that has lost its index.
+        if not overwrite and not storage.exists(paths.index) and any(map(_SHARD_NAME.fullmatch, names)):
+            raise RequestError(
+                "the directory holds shards, but no index", path=paths.path,
+                advice="Make the index again (recordio.rebuild_index), or replace all with overwrite=True",
+            )  # fmt: skip
+        if others and not storage.exists(paths.index):
+            raise RequestError(
+                f"the directory holds other files ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''})",
+                path=paths.path, advice="Write to a directory of its own",
+            )  # fmt: skip
 
     def commit(self, *, schema: bytes, metadata: bytes, shards: Sequence[FinishedShard]) -> bytes:
         """Write the index, remove what it does not name, and end the job; gives the bytes of the index."""
@@ -192,6 +236,20 @@ class Job:
         self._remove_work()
         return index
 
+    def clear_remains(self) -> None:
+        """Remove what a job that was killed after its commit has left of its work directory.
+
+        Raises:
+            LockedError: another writer is at work.
+        """
+        if not self._storage.exists(self.paths.work):
+            return
+        self._lock.acquire()
+        if self.paths.request() is None:
+            self._remove_work()
+        else:
+            self._lock.release()
+
     def leave(self) -> None:
         """End, but keep what is finished, so that the job can be resumed."""
         self._lock.release()
@@ -201,33 +259,27 @@ class Job:
         self._remove_unnamed(named_by_index(self._storage, self.paths.path))
         self._remove_work()
         if self._made_directory:
-            with contextlib.suppress(OSError):
-                os.rmdir(self.paths.path)
+            self._storage.remove_empty_directory(self.paths.path)
 
     def _take_over(self, request: dict[str, Any], *, overwrite: bool, resume: bool) -> bool:
         storage, paths = self._storage, self.paths
         earlier = paths.request()
-        if earlier is not None and resume:
+        if earlier is not None and resume and earlier.get("resumable"):
             for key in sorted({*earlier, *request}):
-                if earlier.get(key) != request.get(key):
-                    raise RequestError(
-                        f"the unfinished conversion was begun with {key} = {_short(earlier.get(key))}, not {_short(request.get(key))}",
-                        path=paths.path, advice="Resume with the same source and options, or start again with overwrite=True",
-                    )  # fmt: skip
+                begun, asked = earlier.get(key), request.get(key)
+                if begun != asked:
+                    raise (SourceError if key in _SOURCE_KEYS else RequestError)(
+                        f"the unfinished conversion was begun with {key} = {_short(begun)}, not {_short(asked)}",
+                        path=paths.path,
+                        advice="Resume with the same source and options, or start again with overwrite, without resume",
+                    )
             return True
         if earlier is not None and earlier.get("resumable") and not overwrite:
             raise RequestError(
                 f"an unfinished conversion is there, with {paths.num_finished()} finished shards",
                 path=paths.path, advice="Go on with resume=True, or start again with overwrite=True",
             )  # fmt: skip
-        if storage.exists(paths.index) and not overwrite:
-            raise RequestError("a data set is there already", path=paths.path, advice="Replace it with overwrite=True, or write elsewhere")
-        others = [name for name in storage.list(paths.path) if name not in (WORK_NAME, INDEX_NAME) and not _SHARD_NAME.fullmatch(name)]
-        if others and not storage.exists(paths.index) and earlier is None:
-            raise RequestError(
-                f"the directory holds other files ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''})",
-                path=paths.path, advice="Write to a directory of its own",
-            )  # fmt: skip
+        self.check_free(overwrite=overwrite)
         self._remove_unnamed(named_by_index(storage, paths.path))
         for name in storage.list(paths.work):
             if name != "lock":
@@ -247,8 +299,7 @@ class Job:
             if name != "lock":
                 self._storage.remove(os.path.join(self.paths.work, name))
         self._lock.release()
-        with contextlib.suppress(OSError):
-            os.rmdir(self.paths.work)
+        self._storage.remove_empty_directory(self.paths.work)
 
 
 def shard_entry(name: str, file_id: bytes, footer: Footer, file_size: int) -> ShardEntry:
@@ -260,16 +311,21 @@ def shard_entry(name: str, file_id: bytes, footer: Footer, file_size: int) -> Sh
 
 
 def named_by_index(storage: Storage, path: str) -> set[str]:
-    """File names in the index of a directory; without a readable index, none.
+    """File names in the index of a directory; without an index, none. Raises as `live_digests`."""
+    return set(live_digests(storage, path))
+
+
+def live_digests(storage: Storage, path: str) -> dict[str, bytes]:
+    """File names in the index of a directory, with the digests of the shards; without an index, none.
 
     Raises:
         IncompleteError: an index is there but cannot be read: nothing may be removed on its word.
     """
     index = os.path.join(path, INDEX_NAME)
     if not storage.exists(index):
-        return set()
+        return {}
     try:
-        return {shard.name for shard in decode_index(storage.read_file(index)).shards}
+        return {shard.name: shard.digest for shard in decode_index(storage.read_file(index)).shards}
     except DataError as error:
         raise IncompleteError(
             f"the index of the data set there cannot be read: {error.message}", path=index,
@@ -285,7 +341,8 @@ def describe_unfinished(storage: Storage, path: str) -> str | None:
     holder = is_locked(os.path.join(paths.work, "lock"))
     finished = paths.num_finished()
     planned = (paths.request() or {}).get("num_shards")
-    text = f"{finished} of {planned} shards are finished" if isinstance(planned, int) else f"{finished} shards are finished"
+    of_planned = f" of {planned}" if isinstance(planned, int) else ""
+    text = f"{finished}{of_planned} shards are finished"
     return f"{text}, {holder} is writing" if holder else text
 
 

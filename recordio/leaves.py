@@ -92,13 +92,14 @@ def record_leaves(column: Column, rows: ColumnValues) -> list[Any]:
 
 def _ragged(column: Column, rows: ColumnValues) -> Ragged:
     assert rows.dims is not None and column.shape is not None
-    shapes = np.empty((rows.num_rows, len(column.shape)), np.int64)
-    shapes[:] = [0 if dim is None else dim for dim in column.shape]
-    shapes[:, list(column.unknown_dims)] = rows.dims
+    shapes = np.zeros((rows.num_rows, len(column.shape)), np.int64)
+    if column.shape:
+        shapes[:] = [0 if dim is None else dim for dim in column.shape]
+        shapes[:, list(column.unknown_dims)] = rows.dims
     mask = None if rows.validity is None else ~rows.validity
     if mask is not None:
         shapes[mask] = 0
-    values, bounds, elements = rows.values, offsets(element_counts(column, rows)), None
+    values, bounds, elements = _writable(rows.values), offsets(element_counts(column, rows)), None
     if rows.lengths is not None:
         elements = offsets(rows.lengths)
         if not column.shape:
@@ -107,10 +108,7 @@ def _ragged(column: Column, rows: ColumnValues) -> Ragged:
         # Counted in rows of the suffix: with a dimension of 0 in it there are no values to count.
         bounds = offsets(shapes[:, 0])
         values = values.reshape(int(bounds[-1]), *column.shape[1:])
-    return Ragged(
-        dtype=column.dtype, values=values, row_offsets=bounds, shapes=shapes, element_offsets=elements, mask=mask,
-        row_shape=column.shape,
-    )  # fmt: skip
+    return Ragged.of_verified(column.dtype, values, bounds, shapes, elements, mask, column.shape)
 
 
 def _leaves_of_unknown_rank(column: Column, rows: ColumnValues) -> list[Any]:

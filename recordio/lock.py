@@ -9,9 +9,13 @@ import contextlib
 import json
 import os
 import socket
+import time
 from typing import Any
 
 from recordio.errors import LockedError
+
+_TRIES = 5
+_PAUSE_S = 0.01
 
 
 class WriteLock:
@@ -28,10 +32,17 @@ class WriteLock:
         Raises:
             LockedError: another writer holds it; says which process, on which machine.
         """
+        tries = _TRIES
         while True:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
             try:
                 if not _try_lock(fd):
+                    tries -= 1
+                    if tries:
+                        # A reader that asks who is writing (`is_locked`) holds the lock for an instant.
+                        time.sleep(_PAUSE_S)
+                        os.close(fd)
+                        continue
                     holder = _holder(fd)
                     raise LockedError(
                         f"{holder} is writing here", path=self.directory, advice="Wait for it to end, or write to another path"

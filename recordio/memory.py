@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,13 @@ class MemoryReader:
     num_records: int
     metadata: dict[str, Any] = field(default_factory=dict)
     shards: tuple[()] = ()
+    whole: bytes | None = None  # fingerprint of the data set that this is a part of
 
-    @property
+    @cached_property
     def fingerprint(self) -> bytes:
-        """Of the values, so that equal data has an equal one; reads all of it."""
+        """Of the values, so that equal data has an equal one; reads all of it, the first time."""
+        if self.whole is not None:
+            return self.whole
         parts = []
         for rows in self.columns:
             for array in (rows.values, rows.validity, rows.ranks, rows.dims, rows.lengths):

@@ -88,6 +88,17 @@ class Ragged:
         _check(self)
 
     @classmethod
+    def of_verified(
+        cls, dtype: str, values: Array, row_offsets: Array, shapes: Array, element_offsets: Array | None,
+        mask: Array | None, row_shape: RowShape,
+    ) -> Ragged:  # fmt: skip
+        """Take over writable arrays that are known to fit together: those that a reader made of verified frames."""
+        batch = cls.__new__(cls)
+        batch.dtype, batch.values, batch.row_offsets, batch.shapes = dtype, values, row_offsets, shapes
+        batch.element_offsets, batch.mask, batch.row_shape = element_offsets, mask, row_shape
+        return batch
+
+    @classmethod
     def from_rows(cls, rows: Iterable[Any], dtype: str, *, shape: RowShape | None = None) -> Ragged:
         """Build from arrays, nested lists, strings or None, by copy.
 

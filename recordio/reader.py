@@ -11,6 +11,7 @@ Spec: spec/format.md, sections 8 and 12.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import OrderedDict
@@ -20,6 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from recordio import chunk_runs
 from recordio.columns import Array, ColumnValues, concat, empty, memory_size, slice_rows, take_rows
 from recordio.errors import DataError, IncompleteError, MismatchError, NotRecordIOError, RecordIOError
 from recordio.execute.pool import make_executor, ordered_map
@@ -37,9 +39,10 @@ OnCorrupt = Literal["raise", "skip"]
 
 DEFAULT_CACHE_SIZE = 64 << 20  # bytes of decoded frames, in each process
 _MAX_OPEN_FILES = 128
-# Chunks are read in runs of about so many raw bytes: a task that is much smaller loses to the GIL.
-_TASK_SIZE = 1 << 20
+# Chunks are read in runs of about so many raw bytes: a task that is much smaller loses to the GIL, a larger one to memory.
+_MIN_TASK_SIZE, _MAX_TASK_SIZE = 1 << 20, 8 << 20
 _FRAME_ENTRY_SIZE = 120  # bytes that one frame of a cached directory takes in memory, measured
+_CACHE_ENTRY_SIZE = 700  # bytes of an entry besides the data: key, links, array objects; measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +108,7 @@ class DataSetReader:
     options: dict[str, Any]
     storage: Storage
     cache_size: int
+    may_be_cut: bool  # read what there is of shards that are too short
     first_records: Array = field(repr=False)  # int64[shards + 1]
     _state: ProcessLocal[_ProcessState] = field(default_factory=lambda: ProcessLocal(_ProcessState), repr=False)
 
@@ -117,7 +121,7 @@ class DataSetReader:
         return self.source.index.shards
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self.source.path, self.storage, self.cache_size, self.source.index.fingerprint)
+        return _reopen, (self.source.path, self.storage, self.cache_size, self.may_be_cut, self.source.index.fingerprint)
 
     # -- one chunk, one frame --
 
@@ -146,6 +150,7 @@ class DataSetReader:
             reader = ShardReader(
                 path=path, shard_id=shard_id, file_id=entry.file_id, schema=self.schema, table=decoded,
                 open=self._open_file, file_size=entry.file_size, first_record=int(self.first_records[shard_id]),
+                may_be_cut=self.may_be_cut,
             )  # fmt: skip
             state.shards[shard_id] = reader
         return reader
@@ -159,12 +164,11 @@ class DataSetReader:
             self._keep(key, found, _FRAME_ENTRY_SIZE * sum(2 + len(column.frames) for column in found.columns))
         return found
 
-    def frame(self, shard_id: int, chunk_id: int, ordinal: int, frame: int) -> ColumnValues:
+    def frame(self, shard_id: int, chunk_id: int, directory: Directory, ordinal: int, frame: int) -> ColumnValues:
         """The rows of one frame, from the cache if they are there: to be copied from, never handed out."""
         key = (shard_id, chunk_id, ordinal, frame)
         found: ColumnValues | None = self._cached(key)
         if found is None:
-            directory = self.directory(shard_id, chunk_id)
             found = self.shard(shard_id).read_frames(chunk_id, directory, ordinal, frame, frame + 1)
             self._keep(key, found, memory_size(found))
         return found
@@ -190,7 +194,7 @@ class DataSetReader:
                 if row < start + frame.num_records:
                     break
                 start += frame.num_records
-            found.append((self.frame(shard_id, chunk_id, ordinal, place), row - start))
+            found.append((self.frame(shard_id, chunk_id, directory, ordinal, place), row - start))
         return found
 
     def rows(self, numbers: Array, ordinals: Sequence[int]) -> list[ColumnValues]:
@@ -209,8 +213,9 @@ class DataSetReader:
             first, end = (base + int(shard.table.first_records[chunk_id + step]) for step in (0, 1))
             stop = int(np.searchsorted(wanted, end))
             in_chunk = wanted[start:stop] - first
+            directory = self.directory(shard_id, chunk_id)
             for part, ordinal in zip(parts, ordinals, strict=True):
-                part.append(self._chunk_rows(shard_id, chunk_id, ordinal, in_chunk))
+                part.append(self._chunk_rows(shard_id, chunk_id, directory, ordinal, in_chunk))
             start = stop
         back = np.empty(len(order), np.int64)
         back[order] = np.arange(len(order))
@@ -220,16 +225,16 @@ class DataSetReader:
             return joined
         return [take_rows(columns[ordinal], values, back) for ordinal, values in zip(ordinals, joined, strict=True)]
 
-    def _chunk_rows(self, shard_id: int, chunk_id: int, ordinal: int, rows: Array) -> ColumnValues:
+    def _chunk_rows(self, shard_id: int, chunk_id: int, directory: Directory, ordinal: int, rows: Array) -> ColumnValues:
         column = self.schema.columns[ordinal]
-        frames = self.directory(shard_id, chunk_id).columns[ordinal].frames
+        frames = directory.columns[ordinal].frames
         ends = np.cumsum([frame.num_records for frame in frames])
         of_row = np.searchsorted(ends, rows, side="right")
         parts = []
         for place in np.unique(of_row).tolist():
             low, high = np.searchsorted(of_row, [place, place + 1]).tolist()
             start = int(ends[place]) - frames[place].num_records
-            parts.append(take_rows(column, self.frame(shard_id, chunk_id, ordinal, place), rows[low:high] - start))
+            parts.append(take_rows(column, self.frame(shard_id, chunk_id, directory, ordinal, place), rows[low:high] - start))
         return concat(parts)
 
     # -- rows in order --
@@ -239,24 +244,34 @@ class DataSetReader:
     ) -> Iterator[Rows]:
         """Rows [start, stop) in order, in runs as they lie in the chunks; decoded on threads ahead of the caller.
 
-        The rows are the caller's own. Under "skip", damaged records are left out and reported in `lost`.
+        The rows are the caller's own; values may be `Pieced`. Under "skip", damaged records are left out and reported in `lost`.
         """
-        runs = list(self.runs(start, stop))
+        raw_size = sum(shard.raw_size for shard in self.shards) * (stop - start) // max(1, self.num_records)
+        task_size = min(_MAX_TASK_SIZE, max(_MIN_TASK_SIZE, raw_size // (4 * max(1, workers))))
+        runs = list(self.runs(start, stop, ordinals, task_size))
         if not runs:
             return
-
-        def read(run: ChunkRun) -> list[Rows]:
-            return [piece for piece in self._read_run(run, ordinals, start, stop, on_corrupt)]
-
         if len(runs) == 1 or workers < 1:
             for run in runs:
-                yield from read(run)
+                yield from self._read_run(run, ordinals, start, stop, on_corrupt)
             return
-        with make_executor(workers, False) as executor:
-            for pieces in ordered_map(executor, read, runs, window=workers + 2):
-                yield from pieces
 
-    def runs(self, start: int, stop: int) -> Iterator[ChunkRun]:
+        def read(run: ChunkRun) -> tuple[list[Rows], RecordIOError | None]:
+            # What stands before damage is handed out before the damage is raised.
+            pieces: list[Rows] = []
+            try:
+                pieces.extend(self._read_run(run, ordinals, start, stop, on_corrupt))
+            except RecordIOError as error:
+                return pieces, error
+            return pieces, None
+
+        with make_executor(workers, False) as executor:
+            for pieces, error in ordered_map(executor, read, runs, window=workers + 2):
+                yield from pieces
+                if error is not None:
+                    raise error
+
+    def runs(self, start: int, stop: int, ordinals: Sequence[int], task_size: int) -> Iterator[ChunkRun]:
         """Runs of chunks that hold the records [start, stop), in order. A shard whose table is damaged is one run."""
         first_shard = max(0, int(np.searchsorted(self.first_records, start, side="right")) - 1)
         for shard_id in range(first_shard, len(self.shards)):
@@ -270,14 +285,27 @@ class DataSetReader:
                 continue
             first = max(0, int(np.searchsorted(table.first_records, start - base, side="right")) - 1)
             last = int(np.searchsorted(table.first_records[:-1], stop - base, side="left"))
-            ends = np.cumsum(table.raw_sizes[first:last])
+            ends = np.cumsum(self._sizes_read(table, first, last, ordinals))
+            most = chunk_runs.MAX_CHUNKS if len(self.schema.columns) <= chunk_runs.MAX_COLUMNS else 1
             while first < last:
                 done = last - len(ends)
                 before = int(ends[first - done - 1]) if first > done else 0
-                end = done + int(np.searchsorted(ends, before + _TASK_SIZE, side="right"))
-                end = min(last, max(end, first + 1))
+                end = done + int(np.searchsorted(ends, before + task_size, side="right"))
+                end = min(last, max(end, first + 1), first + most)
                 yield ChunkRun(shard_id, first, end)
                 first = end
+
+    def _sizes_read(self, table: ChunkTable, first: int, stop: int, ordinals: Sequence[int]) -> Array:
+        """Raw bytes of the columns asked for in each chunk, at most, as far as the schema tells: int64[stop - first]."""
+        columns = self.schema.columns
+        fixed = {ordinal: c.row_size + c.optional for ordinal, c in enumerate(columns) if c.is_fixed}
+        num_records = np.diff(table.first_records[first : stop + 1])
+        sizes: Array
+        if all(ordinal in fixed for ordinal in ordinals):
+            sizes = num_records * sum(fixed[ordinal] for ordinal in ordinals)
+        else:
+            sizes = table.raw_sizes[first:stop] - num_records * sum(fixed[o] for o in fixed.keys() - set(ordinals))
+        return sizes
 
     def _read_run(
         self, run: ChunkRun, ordinals: Sequence[int], start: int, stop: int, on_corrupt: OnCorrupt
@@ -291,8 +319,17 @@ class DataSetReader:
             high = min(stop, int(self.first_records[run.shard_id + 1]))
             nothing = [empty(self.schema.columns[ordinal]) for ordinal in ordinals]
             lost = LostRange(start=low, stop=high, shard=run.shard_id, chunk=None, column=None, error=error.message)
-            yield Rows(low, high, nothing, np.empty(0, np.int64), (lost,))
+            yield Rows(low, high, nothing, np.empty(0, np.int64), (lost,) if low < high else ())
             return
+        if run.stop - run.first > 1:
+            first, end = (shard.first_record + int(shard.table.first_records[chunk_id]) for chunk_id in (run.first, run.stop))
+            low, high = max(start, first), min(stop, end)
+            columns = None
+            with contextlib.suppress(RecordIOError):  # found again below, with its place
+                columns = chunk_runs.read_run(shard, run.first, run.stop, ordinals)
+            if columns is not None:
+                yield Rows(low, high, self._sliced(ordinals, columns, low - first, high - first))
+                return
         for chunk_id in range(run.first, run.stop):
             first, end = (shard.first_record + int(shard.table.first_records[chunk_id + step]) for step in (0, 1))
             low, high = max(start, first), min(stop, end)
@@ -378,6 +415,7 @@ class DataSetReader:
             return entry[0]
 
     def _keep(self, key: tuple[int, int, int, int], value: Any, size: int) -> None:
+        size += _CACHE_ENTRY_SIZE
         if size > self.cache_size:
             return
         state = self._state.get()
@@ -389,8 +427,14 @@ class DataSetReader:
                 state.cached_size -= state.cache.popitem(last=False)[1][1]
 
 
-def open_data_set(path: str, *, storage: Storage = LOCAL, cache_size: int = DEFAULT_CACHE_SIZE) -> DataSetReader:
+def open_data_set(
+    path: str, *, storage: Storage = LOCAL, cache_size: int = DEFAULT_CACHE_SIZE, may_be_cut: bool = False
+) -> DataSetReader:
     """Open a data set directory, its index file, or one shard alone.
+
+    Args:
+        cache_size: bytes of decoded frames that are kept, in each process.
+        may_be_cut: read the chunks before the cut of a shard that is shorter than the index says, instead of refusing it.
 
     Raises:
         FileNotFoundError: nothing is there. IncompleteError: writing did not end.
@@ -406,12 +450,12 @@ def open_data_set(path: str, *, storage: Storage = LOCAL, cache_size: int = DEFA
     np.cumsum([shard.num_records for shard in source.index.shards], out=first_records[1:])
     return DataSetReader(
         source=source, schema=schema, metadata=metadata, options=options, storage=storage, cache_size=cache_size,
-        first_records=first_records,
+        may_be_cut=may_be_cut, first_records=first_records,
     )  # fmt: skip
 
 
-def _reopen(path: str, storage: Storage, cache_size: int, fingerprint: bytes) -> DataSetReader:
-    reader = open_data_set(path, storage=storage, cache_size=cache_size)
+def _reopen(path: str, storage: Storage, cache_size: int, may_be_cut: bool, fingerprint: bytes) -> DataSetReader:
+    reader = open_data_set(path, storage=storage, cache_size=cache_size, may_be_cut=may_be_cut)
     if reader.source.index.fingerprint != fingerprint:
         raise MismatchError("the data set was written anew since it was opened", path=path, advice="Open it again")
     return reader

@@ -82,6 +82,8 @@ def _scalar_keeper(column: Column) -> Callable[[Any], Any]:
         if is_missing(column, leaf):
             return None
         value = _cast_leaf(column, leaf)
+        if kind not in "iub" and bool(np.isnan(value)):
+            return value.tobytes()  # its bits would not outlive a Python float
         return value.item() if builtin else float(value)
 
     if kind in "iu":
@@ -107,7 +109,7 @@ def _scalar_keeper(column: Column) -> Callable[[Any], Any]:
                 # NaN is rounded to NaN; infinity goes the long way.
                 if -largest <= leaf <= largest or leaf != leaf:
                     return leaf
-            elif found is same:
+            elif found is same and leaf == leaf:
                 return leaf.item()
             elif found is int and -exact <= leaf <= exact:
                 return leaf
@@ -121,9 +123,16 @@ def _scalar_keeper(column: Column) -> Callable[[Any], Any]:
 
 def _build_scalars(column: Column, kept: list[Any]) -> ColumnValues:
     validity = _validity(column, kept)
-    if validity is not None and not validity.all():
-        kept = [0 if value is None else value for value in kept]
-    return ColumnValues(len(kept), np.array(kept, column.numpy_dtype), validity)
+    as_bits = [row for row, value in enumerate(kept) if type(value) is bytes]
+    if not as_bits and (validity is None or validity.all()):
+        return ColumnValues(len(kept), np.array(kept, column.numpy_dtype), validity)
+    # A None row is zero bytes, which not every dtype has a number for.
+    values = np.zeros(len(kept), np.dtype(f"V{column.itemsize}")).view(column.numpy_dtype)
+    plain = [row for row, value in enumerate(kept) if value is not None and type(value) is not bytes]
+    values[plain] = np.array([kept[row] for row in plain], column.numpy_dtype)
+    for row in as_bits:
+        values[row : row + 1].view(np.uint8)[:] = np.frombuffer(kept[row], np.uint8)
+    return ColumnValues(len(kept), values, validity)
 
 
 def _fixed_keeper(column: Column) -> Callable[[Any], bytes | None]:

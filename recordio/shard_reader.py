@@ -98,14 +98,14 @@ class ShardReader:
     open: Callable[[str], ReadHandle] = field(repr=False)
     file_size: int
     first_record: int = 0  # of the shard, in the data set
-    any_size: bool = False  # read what there is of a file that was cut
+    may_be_cut: bool = False  # read what there is of a file that is too short
 
     def read_directory(self, chunk_id: int) -> Directory:
         """Read and check header and directory of a chunk: one read."""
         try:
             offset = int(self.table.offsets[chunk_id])
             size = CHUNK_HEADER_SIZE + int(self.table.directory_sizes[chunk_id])
-            return self._check_front(chunk_id, self._handle().read(offset, size))
+            return self._check_front(chunk_id, self.handle().read(offset, size))
         except RecordIOError as error:
             raise self._located(error, chunk_id) from None
 
@@ -116,7 +116,7 @@ class ShardReader:
             check_column_chunk(self.schema.columns[ordinal], column)
             start = column.offset + sum(frame.stored_size for frame in column.frames[:first])
             size = sum(frame.stored_size for frame in column.frames[first:stop])
-            stored = self._handle().read(int(self.table.offsets[chunk_id]) + start, size)
+            stored = self.handle().read(int(self.table.offsets[chunk_id]) + start, size)
             return decode_frames(self.schema.columns[ordinal], column, stored, first=first, stop=stop, owned=True)
         except RecordIOError as error:
             raise self._located(error, chunk_id, in_chunk=True) from None
@@ -136,7 +136,7 @@ class ShardReader:
         """All stored bytes of a chunk, not yet checked, in new memory."""
         offset, stop = int(self.table.offsets[chunk_id]), int(self.table.offsets[chunk_id + 1])
         try:
-            return self._handle().read(offset, stop - offset)
+            return self.handle().read(offset, stop - offset)
         except RecordIOError as error:
             raise self._located(error, chunk_id) from None
 
@@ -162,14 +162,19 @@ class ShardReader:
             raise self._located(error, chunk_id, in_chunk=True) from None
         return rows
 
-    def _handle(self) -> ReadHandle:
+    def handle(self) -> ReadHandle:
+        """The open file.
+
+        Raises:
+            DataError: it is not there, or has another size.
+        """
         try:
             handle = self.open(self.path)
         except FileNotFoundError:
             raise MismatchError(
                 "the index names a shard that is not there", advice="Restore it; if the data set was written anew, open it again"
             ) from None
-        if handle.size != self.file_size and not self.any_size:
+        if handle.size > self.file_size or (handle.size < self.file_size and not self.may_be_cut):
             kind = TruncatedError if handle.size < self.file_size else MismatchError
             raise kind(f"the shard has {handle.size} bytes where {self.file_size} belong", advice="Restore the shard")
         return handle

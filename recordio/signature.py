@@ -203,6 +203,9 @@ class _Places:
 def _cast_array(column: Column, leaf: Array, first_record: int) -> ColumnValues:
     """An array [B, ...]: every row has the same shape."""
     num_rows, shape = len(leaf), leaf.shape[1:]
+    if column.is_fixed and type(leaf) is np.ndarray and shape == column.shape and leaf.dtype == column.numpy_dtype:
+        validity = np.ones(num_rows, np.bool_) if column.optional else None
+        return ColumnValues(num_rows, clean_bool(np.array(leaf, order="C")), validity)
     wrong_type = not (number_kind(leaf.dtype) or column.is_string_like)
     try:
         check_shape(column, shape, f"{describe_array(leaf)} as a batch", wrong_type=wrong_type)

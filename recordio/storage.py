@@ -67,6 +67,10 @@ class Storage(Protocol):
     def size(self, path: str) -> int: ...
     def remove(self, path: str) -> None: ...
     def remove_tree(self, path: str) -> None: ...
+    def remove_empty_directory(self, path: str) -> None:
+        """Remove a directory, unless something is in it."""
+        ...
+
     def equal(self, left: str, right: str) -> bool: ...
 
 
@@ -183,6 +187,10 @@ class LocalStorage:
     def remove_tree(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(path)
+
+    def remove_empty_directory(self, path: str) -> None:
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
 
     def equal(self, left: str, right: str) -> bool:
         if self.size(left) != self.size(right):

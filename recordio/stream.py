@@ -12,25 +12,25 @@ Spec: spec/format.md, section 9.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from recordio.columns import ColumnValues, row_sizes, slice_rows
+from recordio.columns import ColumnValues, slice_rows
 from recordio.encoding import ChunkAssembler, ChunkEncoder, ChunkRows, EncodedChunk, WriteOptions, encode_chunk
-from recordio.errors import RecordIOError
+from recordio.errors import MalformedError, RecordIOError
 from recordio.format import layout
-from recordio.format.chunk import CHUNK_HEADER_SIZE, decode_chunk_header, decode_directory
-from recordio.format.footer import ChunkEntry
+from recordio.format.chunk import CHUNK_HEADER_SIZE, Directory, decode_chunk_header, decode_directory
+from recordio.format.footer import ChunkEntry, encode_footer, split_chunk_table
 from recordio.frames import verify_frame
 from recordio.job import FinishedShard, JobPaths
 from recordio.schema import Schema
 from recordio.shard_reader import ShardReader, read_file_front, read_shard_front
 from recordio.shard_writer import ShardIdentity, ShardWriter
 from recordio.signature import RecordBuffer, cast_batch
-from recordio.storage import Storage
 
 # Records are kept one by one up to so many or so many raw bytes, then become columns at once.
 _MAX_BUFFERED_RECORDS = 1024
@@ -50,13 +50,17 @@ class Target:
     workers: int = 1  # encoder threads
 
     def identity(self, shard_id: int) -> ShardIdentity:
-        return ShardIdentity(shard_id=shard_id, schema=self.schema_bytes, metadata=self.metadata, options=self.options_bytes)
+        return ShardIdentity(
+            shard_id=shard_id, schema=self.schema_bytes, metadata=self.metadata, options=self.options_bytes
+        )
 
 
 class RecordStream:
     """Takes records, batches and columns, and hands encoded chunks on, in order, from the caller's own thread."""
 
-    def __init__(self, target: Target, accept: Callable[[int, EncodedChunk], None], *, shard_size: int | None = None) -> None:
+    def __init__(
+        self, target: Target, accept: Callable[[int, EncodedChunk], None], *, shard_size: int | None = None
+    ) -> None:
         self.schema = target.schema
         self._buffer = RecordBuffer(target.schema)
         assert target.options.chunk_size is not None
@@ -154,13 +158,15 @@ class ShardSequence:
 
     def _begin(self) -> None:
         target = self._target
-        self._earlier = target.paths.finished(self._shard_id) if self._resume else None
+        self._earlier = sound_shard(target, self._shard_id) if self._resume else None
         earlier = self._earlier
         self._writer = ShardWriter(
-            target.paths.storage, None if earlier else target.paths.temporary(self._shard_id), target.identity(self._shard_id),
+            target.paths.storage,
+            None if earlier else target.paths.temporary(self._shard_id),
+            target.identity(self._shard_id),
             existing=_entries(earlier.chunk_table, earlier.entry.num_chunks) if earlier else (),
             replayed=earlier.entry.name if earlier else "",
-        )  # fmt: skip
+        )
 
     def _finish(self, *, last: bool) -> None:
         assert self._writer is not None
@@ -183,11 +189,12 @@ class Spool:
 
     def __init__(self, target: Target, *, resume: bool) -> None:
         self._paths = paths = target.paths
-        existing = _whole_chunks(target) if resume else []
+        existing = _whole_chunks(target, paths.spool) if resume else []
         self.num_resumed_chunks = len(existing)
         self._writer = ShardWriter(
-            paths.storage, paths.spool, target.identity(0), existing=existing, replayed="the spool of the unfinished conversion"
-        )
+            paths.storage, paths.spool, target.identity(0), existing=existing,
+            replayed="the spool of the unfinished conversion",
+        )  # fmt: skip
 
     def accept(self, _shard_id: int, chunk: EncodedChunk) -> None:
         """Take the next chunk."""
@@ -237,7 +244,7 @@ def cut_spool(target: Target, num_shards: int, shard_id: int) -> FinishedShard:
 
 
 def split_evenly(total: int, parts: int, part: int) -> tuple[int, int]:
-    """Start and stop of one of `parts` consecutive ranges of `total` things, sizes differing by one at most, larger first."""
+    """Start and stop of one of `parts` consecutive ranges of `total` things, floor and ceil, the larger ones first."""
     small, larger = divmod(total, parts)
     start = part * small + min(part, larger)
     return start, start + small + (part < larger)
@@ -252,11 +259,7 @@ def _cut(reader: ShardReader, target: Target, start: int, stop: int) -> Iterator
         directory = reader.check_directory(chunk_id, stored)
         entry = reader.table.entry(chunk_id)
         if start <= first and end <= stop:
-            for column in directory.columns:
-                place = column.offset
-                for frame in column.frames:
-                    verify_frame(frame, stored[place : place + frame.stored_size])
-                    place += frame.stored_size
+            _verify_chunk(directory, entry.directory_size, stored)
             front = CHUNK_HEADER_SIZE + entry.directory_size
             yield EncodedChunk(
                 num_records=entry.num_records, raw_size=entry.raw_size, stored_size=entry.stored_size,
@@ -272,18 +275,51 @@ def _cut(reader: ShardReader, target: Target, start: int, stop: int) -> Iterator
 
 
 def _entries(chunk_table: bytes, num_chunks: int) -> list[ChunkEntry]:
-    from recordio.format.footer import split_chunk_table
-
     parts = split_chunk_table(chunk_table, num_chunks)
-    arrays = [np.frombuffer(part, kind).tolist() for part, kind in zip(parts, ("<u8", "<u8", "<u4", "<u4", "<u4"), strict=True)]
+    kinds = ("<u8", "<u8", "<u4", "<u4", "<u4")
+    arrays = [np.frombuffer(part, kind).tolist() for part, kind in zip(parts, kinds, strict=True)]
     return [ChunkEntry(*fields) for fields in zip(*arrays, strict=True)]
 
 
-def _whole_chunks(target: Target) -> list[ChunkEntry]:
-    """The chunks at the front of a torn spool whose every byte is right; what follows them will be written again."""
+def sound_shard(target: Target, shard_id: int) -> FinishedShard | None:
+    """A shard that an earlier run finished, if every byte of it is still right; else None, to write it again."""
+    shard = target.paths.finished(shard_id)
+    if shard is None:
+        return None
+    path = os.path.join(target.paths.path, shard.entry.name)
+    front = read_shard_front(target.paths.storage, path)
+    handle = target.paths.storage.open(path)
+    # No checksum covers the padding after the schema and after the footer.
+    schema_end = layout.FILE_HEADER_SIZE + len(front.schema)
+    footer_end = int(front.table.offsets[-1]) + len(encode_footer(front.footer))
+    padding = [
+        handle.read(schema_end, front.header.first_chunk_offset - schema_end),
+        handle.read(footer_end, front.file_size - layout.TRAILER_SIZE - footer_end),
+    ]
+    if any(map(any, padding)) or _whole_chunks(target, path) != _entries(shard.chunk_table, shard.entry.num_chunks):
+        return None
+    return shard
+
+
+def _verify_chunk(directory: Directory, directory_size: int, stored: memoryview) -> None:
+    """Check all that follows a directory which was checked already: frames, and the padding that no checksum covers."""
+    end = CHUNK_HEADER_SIZE + directory_size
+    for column in directory.columns:
+        if any(stored[end : column.offset]):
+            raise MalformedError("the padding of a chunk is not zero")
+        end = column.offset
+        for frame in column.frames:
+            verify_frame(frame, stored[end : end + frame.stored_size])
+            end += frame.stored_size
+    if any(stored[end:]):
+        raise MalformedError("the padding of a chunk is not zero")
+
+
+def _whole_chunks(target: Target, path: str) -> list[ChunkEntry]:
+    """The chunks at the front of a file, a torn spool perhaps, of which every byte is right."""
     found: list[ChunkEntry] = []
     try:
-        handle = target.paths.storage.open(target.paths.spool)
+        handle = target.paths.storage.open(path)
         header, schema = read_file_front(handle)
         if schema != target.schema_bytes:
             return []
@@ -293,11 +329,7 @@ def _whole_chunks(target: Target) -> list[ChunkEntry]:
             stored = handle.read(offset, chunk.stored_size)
             front = stored[CHUNK_HEADER_SIZE : CHUNK_HEADER_SIZE + chunk.directory_size]
             directory = decode_directory(front, chunk, num_columns=len(target.schema.columns), offset=offset)
-            for column in directory.columns:
-                place = column.offset
-                for frame in column.frames:
-                    verify_frame(frame, stored[place : place + frame.stored_size])
-                    place += frame.stored_size
+            _verify_chunk(directory, chunk.directory_size, stored)
             found.append(
                 ChunkEntry(chunk.stored_size, directory.raw_size, chunk.num_records, chunk.directory_size, header_crc)
             )

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from recordio.encoding import DEFAULT_FRAME_SIZE, WriteOptions
-from recordio.errors import RequestError
+from recordio.errors import MalformedError, RequestError, SignatureError
 from recordio.format import objects
 from recordio.format.codec import DEFAULT_LEVEL
 from recordio.format.footer import encode_metadata
@@ -45,10 +45,10 @@ def check_sharding(num_shards: int | None, shard_size: int | None) -> None:
     """
     if num_shards is not None and shard_size is not None:
         raise RequestError(f"num_shards {num_shards} and shard_size {shard_size} are both given", advice="Give one of them")
-    if num_shards is not None and not 1 <= num_shards <= MAX_SHARDS:
-        raise RequestError(f"num_shards {num_shards} is not between 1 and {MAX_SHARDS}")
-    if shard_size is not None and shard_size < 1:
-        raise RequestError(f"shard_size {shard_size} is not a number of bytes")
+    if num_shards is not None and (type(num_shards) is not int or not 1 <= num_shards <= MAX_SHARDS):
+        raise RequestError(f"num_shards {num_shards!r} is not an int between 1 and {MAX_SHARDS}")
+    if shard_size is not None and (type(shard_size) is not int or shard_size < 1):
+        raise RequestError(f"shard_size {shard_size!r} is not a number of bytes")
 
 
 def make_target(
@@ -61,11 +61,12 @@ def make_target(
     """
     resolved = options.resolve(schema)
     try:
-        if not isinstance(metadata or {}, dict):
+        metadata = {} if metadata is None else metadata
+        if not isinstance(metadata, dict):
             raise TypeError(f"a {type(metadata).__name__} is no dict")
-        encoded = encode_metadata(metadata or {}, resolved.to_map())
+        encoded = encode_metadata(metadata, resolved.to_map())
         objects.unpack(encoded, max_size=MAX_METADATA_SIZE, what="metadata")
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, MalformedError) as error:
         raise RequestError(
             f"metadata cannot be stored: {error}", advice="Use str, int, float, bool, None, bytes, and lists and dicts of them"
         ) from None
@@ -117,6 +118,8 @@ class Writer:
         _storage: Storage = LOCAL,
     ) -> None:
         check_sharding(num_shards, shard_size)
+        if workers is not None and (type(workers) is not int or workers < 1):
+            raise RequestError(f"workers {workers!r} is not a number of threads, 1 or more")
         self.path = os.fspath(path)
         self.schema = Schema.from_signature(spec)
         self._num_shards = num_shards
@@ -129,6 +132,7 @@ class Writer:
         )  # fmt: skip
         self._stream: RecordStream | None = None
         self._sink: ShardSequence | Spool | None = None
+        self._failure: BaseException | None = None  # what a write ended with, so that shards may lack a part
         self.num_records = 0
 
     @property
@@ -137,13 +141,13 @@ class Writer:
         return self.schema.element_spec
 
     def __enter__(self) -> Writer:
+        sink = ShardSequence(self._target) if self._num_shards is None else Spool(self._target, resume=False)
+        stream = RecordStream(
+            self._target, sink.accept, shard_size=self._shard_size if self._num_shards is None else None
+        )
         self._job.begin({"resumable": False, "num_shards": self._num_shards}, overwrite=self._overwrite, resume=False)
-        if self._num_shards is None:
-            self._sink = ShardSequence(self._target)
-            self._stream = RecordStream(self._target, self._sink.accept, shard_size=self._shard_size)
-        else:
-            self._sink = Spool(self._target, resume=False)
-            self._stream = RecordStream(self._target, self._sink.accept)
+        self._sink, self._stream = sink, stream
+        self._failure, self.num_records = None, 0
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -153,10 +157,10 @@ class Writer:
             try:
                 self._commit()
                 return
-            except BaseException:
-                self._abort()
+            except BaseException as failure:
+                self._abort(failure)
                 raise
-        self._abort()
+        self._abort(error)
 
     def write(self, record: Any) -> None:
         """Append one record.
@@ -165,7 +169,14 @@ class Writer:
             SignatureError: it does not match the spec, or a value would change; nothing of it is stored.
             RequestError: the writer is not open.
         """
-        self._open_stream().write(record, self.num_records)
+        stream = self._open_stream()
+        try:
+            stream.write(record, self.num_records)
+        except SignatureError:
+            raise
+        except BaseException as error:
+            self._failure = error
+            raise
         self.num_records += 1
 
     def write_batch(self, batch: Any) -> None:
@@ -177,15 +188,32 @@ class Writer:
             SignatureError: naming the first record that does not match; nothing of the batch is stored.
             RequestError: the writer is not open.
         """
-        self.num_records += self._open_stream().write_batch(batch, self.num_records)
+        stream = self._open_stream()
+        try:
+            self.num_records += stream.write_batch(batch, self.num_records)
+        except SignatureError:
+            raise
+        except BaseException as error:
+            self._failure = error
+            raise
 
     def _open_stream(self) -> RecordStream:
         if self._stream is None:
             raise RequestError("the writer is not open", path=self.path, advice="Write inside its `with` block")
+        self._check_whole()
         return self._stream
+
+    def _check_whole(self) -> None:
+        """Refuse to go on after a write that failed half-way, even if the caller has caught its error."""
+        if self._failure is not None:
+            raise RequestError(
+                f"an earlier write failed ({type(self._failure).__name__}: {self._failure}), so this data set cannot be whole",
+                path=self.path, advice="Let the error leave the `with` block, and write again",
+            ) from self._failure  # fmt: skip
 
     def _commit(self) -> None:
         assert self._stream is not None and self._sink is not None
+        self._check_whole()
         self._stream.end()
         if isinstance(self._sink, Spool):
             self._sink.end()
@@ -196,9 +224,17 @@ class Writer:
         self._job.commit(schema=self._target.schema_bytes, metadata=self._target.metadata, shards=shards)
         self._stream = self._sink = None
 
-    def _abort(self) -> None:
+    def _abort(self, reason: BaseException | None) -> None:
+        """Remove what was written; if that fails too, `reason` says so and stays the error that is raised."""
         assert self._stream is not None and self._sink is not None
         self._stream.close()
-        self._sink.close()
-        self._stream = self._sink = None
-        self._job.discard()
+        try:
+            self._sink.close()
+            self._job.discard()
+        except OSError as failure:
+            if reason is None:
+                raise
+            reason.add_note(f"Besides, removing what was written failed: {failure}")
+            self._job.leave()
+        finally:
+            self._stream = self._sink = None

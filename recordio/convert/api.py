@@ -45,8 +45,8 @@ def convert(
 
     Args:
         source: a generator function (with parameters `shard` and `num_shards` it is called once a shard);
-            `from_generator`, `from_pydataset`, `from_tensors`, `from_tensor_slices`; a Keras `PyDataset`; a recordio data
-            set; a numpy array; a list or other iterable of records.
+            `from_generator`, `from_pydataset`, `from_tensors`, `from_tensor_slices`; a Keras `PyDataset`; a recordio
+            data set; a numpy array; a list or other iterable of records.
         path: the data set directory.
         output_signature: structure of specs of one record. Without it, it is inferred from the first records, stands in
             the report, and is then just as strict.

@@ -55,6 +55,10 @@ class DatasetSource(Source):
     def whole(self) -> Part:
         return self._part(0, len(self._dataset))
 
+    def identity(self) -> Any:
+        fingerprint, rows = (getattr(self._dataset, name, None) for name in ("fingerprint", "_rows"))
+        return {"fingerprint": fingerprint, "rows": None if rows is None else repr(rows)}
+
     def item_size(self) -> int:
         if self._item_size is None:
             fixed = fixed_row_size(self.signature)

@@ -11,6 +11,7 @@ A generator that raised has ended, so there is nothing to skip here.
 from __future__ import annotations
 
 import inspect
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -32,6 +33,7 @@ from recordio.convert.pieces import (
     own_copy,
 )
 from recordio.errors import SourceError
+from recordio.format.checksum import digest
 from recordio.infer import infer_signature
 
 
@@ -102,6 +104,10 @@ class GeneratorSource(_FrontSource):
             whole = partial(self._fn, *self._args, **({"shard": 0, "num_shards": 1} if self._takes_shard else {}))
             self._parts = [RecordsPart(whole)]
         return self._parts[0]
+
+    def identity(self) -> Any:
+        # What is cut into ranges must be what it was. A plain generator is compared record by record.
+        return [_list_identity(self._args[place]) for place in self._lists] or None
 
     def check_picklable(self) -> None:
         check_pickle(self._fn, f"the generator function {_name(self._fn)}")
@@ -241,6 +247,14 @@ def _iterate(records: Any) -> Iterator[Any]:
         )
     iterator: Iterator[Any] = iter(records)
     return iterator
+
+
+def _list_identity(values: list[Any]) -> dict[str, Any]:
+    plain = [os.fspath(value) if isinstance(value, os.PathLike) else value for value in values]
+    if not all(value is None or isinstance(value, str | bytes | int | float) for value in plain):
+        return {"length": len(plain)}       # their text may hold an address
+    text = repr(plain).encode("utf-8", "surrogatepass")
+    return {"length": len(plain), "digest": digest(8, b"recordio.list", [text]).hex()}
 
 
 def _itself(records: Any) -> Any:

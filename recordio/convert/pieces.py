@@ -49,9 +49,11 @@ class Part(ABC):
 
     Attributes:
         num_records: how many there will be, or None if that is not known.
+        parallel: `pieces` makes use of an executor.
     """
 
     num_records: int | None = None
+    parallel: bool = False
 
     @abstractmethod
     def pieces(
@@ -124,6 +126,13 @@ class Source(ABC):
 
     def item_size(self) -> int | None:
         """Raw bytes of one record (one batch, for a PyDataset), exact or estimated; None where split gives None."""
+        return None
+
+    def identity(self) -> Any:
+        """What tells this source from another, as far as that is known without asking it for a record; JSON.
+
+        A conversion is resumed with an equal one only: parts that are cut elsewhere would make a mixture.
+        """
         return None
 
     @abstractmethod

@@ -76,9 +76,13 @@ class PyDatasetSource(IndexedSource):
 
     def finish(self) -> None:
         if not self._finished:
-            self._finished = True
             self._begin()       # a resumed pass may have had nothing left to fetch
+            self._begun, self._finished = False, True
+            self._shared.resident = False
             self._shared.value.on_epoch_end()
+
+    def identity(self) -> Any:
+        return {"num_batches": self.num_batches}
 
     def check_picklable(self) -> None:
         self._pickle()
@@ -94,7 +98,7 @@ class PyDatasetSource(IndexedSource):
 
     def _begin(self) -> None:
         if not self._begun:
-            self._begun = True
+            self._begun, self._finished = True, False
             begin = getattr(self._shared.value, "on_epoch_begin", None)
             if begin is not None:
                 begin()

@@ -43,8 +43,8 @@ class ConversionReport:
         return {
             "path": self.path, "num_records": self.num_records, "num_shards": self.num_shards,
             "num_resumed_shards": self.num_resumed_shards, "raw_size": self.raw_size, "stored_size": self.stored_size,
-            "ratio": round(self.ratio, 4), "duration_s": round(self.duration_s, 3), "element_spec": repr(self.element_spec),
-            "fingerprint": self.fingerprint,
+            "ratio": round(self.ratio, 4), "duration_s": round(self.duration_s, 3),
+            "element_spec": repr(self.element_spec), "fingerprint": self.fingerprint,
             "shards": [
                 {"name": s.name, "first_record": s.first_record, "num_records": s.num_records, "raw_size": s.raw_size,
                  "stored_size": s.stored_size, "num_chunks": s.num_chunks}

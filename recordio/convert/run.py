@@ -4,8 +4,8 @@
                        -> (only the front is known) shards by size, one after the other -> commit
                        -> (and a number of shards is asked for) spool -> cut -----------> commit
 
-Every shard is finished for itself; the index comes last. What a killed run has finished is taken over by the next, if it
-is asked to, and the bytes are the same in the end. The public door is `recordio.convert.api`.
+Every shard is finished for itself; the index comes last. What a killed run has finished is taken over by the next, if
+it is asked to, and the bytes are the same in the end. The public door is `recordio.convert.api`.
 
 Spec: spec/format.md, section 9.
 """
@@ -16,7 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -28,13 +28,13 @@ from recordio.convert.sources import as_source
 from recordio.convert.tasks import PartTask, Tracker, feed, run_part, skipped_in
 from recordio.dataset import open_dataset
 from recordio.encoding import EncodedChunk, WriteOptions
-from recordio.errors import RequestError, SignatureError
-from recordio.execute.pool import as_completed_map, make_executor
+from recordio.errors import DataError, RecordIOError, RequestError, SignatureError
+from recordio.execute.pool import as_completed_map, make_executor, ordered_map
 from recordio.job import FinishedShard, Job
 from recordio.progress import Progress, plain_reporter
 from recordio.schema import Schema
 from recordio.storage import LOCAL
-from recordio.stream import RecordStream, ShardSequence, Spool, Target, cut_spool
+from recordio.stream import RecordStream, ShardSequence, Spool, Target, cut_spool, sound_shard
 from recordio.writer import DEFAULT_SHARD_SIZE, check_sharding, default_workers, make_target
 
 # Shard tasks handed to somebody else's executor at once, where it does not say how many workers it has.
@@ -69,13 +69,20 @@ def run_conversion(source: Any, ask: ConvertRequest) -> ConversionReport:
     check_sharding(ask.num_shards, ask.shard_size)
     if ask.on_error not in ("stop", "skip"):
         raise RequestError(f"on_error is {ask.on_error!r}", advice="Use 'stop' or 'skip'")
+    for name, number in (("workers", ask.workers), ("max_queue_size", ask.max_queue_size)):
+        if number is not None and number < 0:
+            raise RequestError(f"{name} is {number}, but must not be negative")
     place = os.fspath(ask.path)
-    job = Job(LOCAL, place)
+    # The source may change the working directory, and other processes may have another one.
+    job = Job(LOCAL, os.path.abspath(place))
     records = as_source(source, ask.output_signature)
     earlier = job.paths.request() if ask.resume else None
+    if earlier is not None and not earlier.get("resumable"):
+        earlier = None
     if ask.resume and earlier is None and not ask.overwrite and LOCAL.exists(job.paths.index):
-        dataset = open_dataset(place)
-        return report_on(dataset, place, num_resumed_shards=len(dataset.shards), duration_s=time.monotonic() - began)
+        return _report_complete(job, place, ask, records.signature, began)
+    if job.paths.request() is None:
+        job.check_free(overwrite=ask.overwrite)
     if earlier is not None and records.signature is None:
         # What was inferred once is asked for no more.
         records.signature = Schema.decode(bytes.fromhex(earlier["schema"])).element_spec
@@ -87,13 +94,20 @@ def run_conversion(source: Any, ask: ConvertRequest) -> ConversionReport:
     if parts is None:
         whole = records.whole()
     schema = Schema.from_signature(records.resolve_signature())
+    # Measured once, where it decides where shards end: a finished shard is not asked for a record.
+    if earlier is not None:
+        item_size = earlier.get("item_size")
+    else:
+        item_size = None if parts is None or ask.num_shards else records.item_size()
     target = make_target(job.paths, schema, metadata=ask.metadata, workers=default_workers(), options=ask.write)
     request = {
-        "resumable": True, "source": type(records).__name__, "element_spec": repr(schema.element_spec), "schema": target.schema_bytes.hex(),
-        "options": target.options.to_map(), "metadata": target.metadata.hex(), "on_error": ask.on_error,
-        "num_shards": ask.num_shards if parts is None else len(parts), "shard_size": ask.shard_size, "num_records": records.num_records,
-        "item_size": None if parts is None else records.item_size(),
+        "resumable": True, "source": type(records).__name__,
+        "element_spec": repr(schema.element_spec), "schema": target.schema_bytes.hex(),
+        "options": target.options.to_map(), "metadata": repr(ask.metadata or {}), "on_error": ask.on_error,
+        "num_shards": ask.num_shards if parts is None else len(parts), "shard_size": ask.shard_size,
+        "num_records": records.num_records, "source_identity": records.identity(), "item_size": item_size,
     }  # fmt: skip
+    use_multiprocessing = records.use_multiprocessing if ask.use_multiprocessing is None else ask.use_multiprocessing
     tracker = Tracker(
         report=plain_reporter(sys.stderr) if ask.progress is True else ask.progress or None,
         total_records=records.num_records, total_shards=ask.num_shards if parts is None else len(parts),
@@ -102,7 +116,7 @@ def run_conversion(source: Any, ask: ConvertRequest) -> ConversionReport:
         target=target, tracker=tracker, executor=ask.executor, on_error="skip" if ask.on_error == "skip" else "raise",
         resumed=job.begin(request, overwrite=ask.overwrite, resume=ask.resume),
         workers=ask.workers or records.workers or 1,
-        use_multiprocessing=bool(records.use_multiprocessing if ask.use_multiprocessing is None else ask.use_multiprocessing),
+        use_multiprocessing=bool(use_multiprocessing),
         max_queue_size=ask.max_queue_size or records.max_queue_size or _DEFAULT_QUEUE_SIZE,
     )  # fmt: skip
     try:
@@ -118,12 +132,13 @@ def run_conversion(source: Any, ask: ConvertRequest) -> ConversionReport:
         tracker.stopped = True
         _end_unfinished(job, error)
         raise
-    dataset = open_dataset(place)
+    dataset = open_dataset(job.paths.path)
     if ask.check:
-        _check(place)
+        _check(job.paths.path)
     return report_on(
-        dataset, place, num_resumed_shards=run.num_resumed, duration_s=time.monotonic() - began, skipped=tuple(run.skipped)
-    )
+        dataset, place, num_resumed_shards=run.num_resumed, duration_s=time.monotonic() - began,
+        skipped=tuple(run.skipped),
+    )  # fmt: skip
 
 
 @dataclass
@@ -146,17 +161,19 @@ class _Run:
     def write_parts(self, parts: list[Part], source: Source) -> list[FinishedShard]:
         """Write one shard for each part; those that an earlier run finished are left as they are."""
         finished: dict[int, FinishedShard] = {}
-        for shard_id in range(len(parts)) if self.resumed else ():
-            shard = self.target.paths.finished(shard_id)
-            if shard is not None:
-                finished[shard_id] = shard
-                self.tracker.add_shard(shard, counted=False)
+        for shard_id, shard in self._resumed_shards(len(parts)):
+            finished[shard_id] = shard
+            self.tracker.add_shard(shard, counted=False)
         self.num_resumed = len(finished)
         tasks = [
             PartTask(
-                target=self.target, part=part, shard_id=shard_id, last=shard_id == len(parts) - 1, on_error=self.on_error,
+                target=self.target,
+                part=part,
+                shard_id=shard_id,
+                last=shard_id == len(parts) - 1,
+                on_error=self.on_error,
                 window=max(self.max_queue_size, self.workers),
-            )  # fmt: skip
+            )
             for shard_id, part in enumerate(parts)
             if shard_id not in finished
         ]
@@ -168,8 +185,7 @@ class _Run:
 
     def _run_tasks(self, tasks: list[PartTask], source: Source) -> list[FinishedShard]:
         if self.executor is not None:
-            workers = getattr(self.executor, "_max_workers", None)
-            return self._on_pool(self.executor, tasks, window=2 * workers if isinstance(workers, int) else _EXECUTOR_WINDOW, remote=True)
+            return self._on_given_executor(self.executor, tasks, source)
         if not tasks or (self.workers == 1 and not self.use_multiprocessing):
             return [run_part(task, tracker=self.tracker) for task in tasks]
         setup: tuple[Callable[..., object] | None, tuple[Any, ...]] = (None, ())
@@ -178,7 +194,7 @@ class _Run:
             setup = source.worker_setup() or setup
         pool = make_executor(self.workers, self.use_multiprocessing, *setup)
         try:
-            if len(tasks) < self.workers:
+            if len(tasks) < self.workers and all(task.part.parallel for task in tasks):
                 # Too few shards to go round: their batches do.
                 return [run_part(task, executor=pool, tracker=self.tracker) for task in tasks]
             return self._on_pool(pool, tasks, window=2 * self.workers, remote=self.use_multiprocessing)
@@ -189,6 +205,19 @@ class _Run:
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def _on_given_executor(self, executor: Executor, tasks: list[PartTask], source: Source) -> list[FinishedShard]:
+        if isinstance(executor, ProcessPoolExecutor):
+            source.check_picklable()
+        workers = getattr(executor, "_max_workers", None)
+        window = 2 * workers if isinstance(workers, int) else _EXECUTOR_WINDOW
+        try:
+            return self._on_pool(executor, tasks, window=window, remote=not isinstance(executor, ThreadPoolExecutor))
+        except BaseException:
+            # Not ours to shut down. Its threads end what they do for us before the lock is given up.
+            self.tracker.stopped = True
+            self.tracker.wait_until_idle()
+            raise
 
     def _on_pool(self, pool: Executor, tasks: list[PartTask], *, window: int, remote: bool) -> list[FinishedShard]:
         run = run_part if remote else partial(run_part, tracker=self.tracker)
@@ -207,13 +236,15 @@ class _Run:
         def accept(shard_id: int, chunk: EncodedChunk) -> None:
             before = len(sequence.finished)
             sequence.accept(shard_id, chunk)
-            self.tracker.shards += len(sequence.finished) - before
             self.tracker.add_chunk(chunk)
+            for shard in sequence.finished[before:]:
+                self.tracker.add_shard(shard, counted=True)
 
         stream = RecordStream(self.target, accept, shard_size=shard_size)
         try:
             self._feed(stream, part)
             shards = sequence.end(last=True)
+            self.tracker.add_shard(shards[-1], counted=True)
         finally:
             stream.close()
             sequence.close()
@@ -227,16 +258,37 @@ class _Run:
             self._spool(part)
         else:
             self.skipped = [SkippedRecord(*fields) for fields in noted]
-        found = [self.target.paths.finished(shard_id) if self.resumed else None for shard_id in range(num_shards)]
-        shards = {shard_id: shard for shard_id, shard in enumerate(found) if shard is not None}
+        shards = dict(self._resumed_shards(num_shards))
         self.num_resumed = len(shards)
         missing = [shard_id for shard_id in range(num_shards) if shard_id not in shards]
+        try:
+            shards |= self._cut(num_shards, missing)
+        except DataError:
+            if noted is None:
+                raise
+            # Complete, but no longer what was written: the source is asked again, from the damage on.
+            self.skipped = []
+            self._spool(part)
+            shards |= self._cut(num_shards, missing)
+        return [shards[shard_id] for shard_id in range(num_shards)]
+
+    def _resumed_shards(self, num_shards: int) -> list[tuple[int, FinishedShard]]:
+        """The shards that an earlier run finished, every byte of them verified."""
+        if not self.resumed:
+            return []
+        with make_executor(default_workers(), False) as pool:
+            check = partial(sound_shard, self.target)
+            found = list(ordered_map(pool, check, range(num_shards), window=2 * default_workers()))
+        return [(shard_id, shard) for shard_id, shard in enumerate(found) if shard is not None]
+
+    def _cut(self, num_shards: int, missing: list[int]) -> dict[int, FinishedShard]:
+        shards = {}
         with make_executor(min(default_workers(), max(1, len(missing))), False) as pool:
             cut = partial(cut_spool, self.target, num_shards)
             for place, shard in as_completed_map(pool, cut, missing, window=2 * default_workers()):
                 shards[missing[place]] = shard
                 self.tracker.add_shard(shard, counted=True)
-        return [shards[shard_id] for shard_id in range(num_shards)]
+        return shards
 
     def _spool(self, part: Part) -> None:
         spool = Spool(self.target, resume=self.resumed)
@@ -259,6 +311,28 @@ class _Run:
         stream.end()
 
 
+def _report_complete(job: Job, place: str, ask: ConvertRequest, signature: Any, began: float) -> ConversionReport:
+    """Nothing is left to do: an earlier run has committed the data set.
+
+    Raises:
+        RequestError: it is not what is asked for.
+    """
+    dataset = open_dataset(job.paths.path)
+    asked = dataset.element_spec if signature is None else Schema.from_signature(signature).element_spec
+    for name, found, wanted in (
+        ("element_spec", dataset.element_spec, asked),
+        ("num_shards", len(dataset.shards), ask.num_shards or len(dataset.shards)),
+        ("metadata", dataset.metadata, dataset.metadata if ask.metadata is None else ask.metadata),
+    ):
+        if found != wanted:
+            raise RequestError(
+                f"the data set there is complete, and was written with {name} = {found!r}, not {wanted!r}",
+                path=place, advice="Replace it with overwrite=True, or write elsewhere",
+            )  # fmt: skip
+    job.clear_remains()
+    return report_on(dataset, place, num_resumed_shards=len(dataset.shards), duration_s=time.monotonic() - began)
+
+
 def _describe(task: PartTask) -> str:
     return f"shard {task.shard_id}"
 
@@ -273,11 +347,16 @@ def _end_unfinished(job: Job, error: BaseException) -> None:
     """Keep what can be gone on from; otherwise leave the place as it was."""
     finished = job.paths.num_finished()
     spooled = job.paths.storage.exists(job.paths.spool)
-    if not finished and (not spooled or isinstance(error, SignatureError)):
-        job.discard()
+    try:
+        if not finished and (not spooled or isinstance(error, SignatureError)):
+            job.discard()
+            return
+        job.leave()
+    except (OSError, RecordIOError) as second:
+        error.add_note(f"recordio: {job.paths.path} could not be cleared up: {second}")
         return
-    job.leave()
-    error.add_note(f"Finished shards are kept in {job.paths.path}: {finished}. Go on with convert(..., resume=True).")
+    kept = f"{finished} finished shards are kept" if finished else "what was spooled is kept"
+    error.add_note(f"recordio: {kept} in {job.paths.path}. Go on with convert(..., resume=True).")
 
 
 def _check(path: str) -> None:

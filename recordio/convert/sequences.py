@@ -100,7 +100,7 @@ class ItemsPart(Part):
         self._kind: Literal["record", "batch"] = kind
         self._first_index = first_index
         self._what = what
-        self._parallel = parallel
+        self.parallel = parallel
 
     def pieces(
         self, executor: Executor | None = None, window: int = 10, on_error: OnError = "raise"
@@ -110,7 +110,7 @@ class ItemsPart(Part):
         for number in range(self.start, rest.start):
             yield self._piece(number, head[number - self.start])
         del head
-        if executor is None or not self._parallel:
+        if executor is None or not self.parallel:
             for number in rest:
                 try:
                     value = self._get(number)

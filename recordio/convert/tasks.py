@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
-from contextlib import closing
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from recordio.convert.pieces import OnError, Part, Piece
 from recordio.convert.report import SkippedRecord
@@ -51,6 +53,25 @@ class Tracker:
     stopped: bool = False
     _began: float = field(default_factory=time.monotonic)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _at_work: int = 0  # tasks of this process
+    _idle: threading.Condition = field(default_factory=threading.Condition)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Count a task of this process as under way."""
+        with self._idle:
+            self._at_work += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._at_work -= 1
+                self._idle.notify_all()
+
+    def wait_until_idle(self) -> None:
+        """Wait until no task of this process is under way."""
+        with self._idle:
+            self._idle.wait_for(lambda: self._at_work == 0)
 
     def add_chunk(self, chunk: EncodedChunk) -> None:
         """Count a chunk that was written."""
@@ -68,17 +89,21 @@ class Tracker:
             self.stored_size += stored_size
             self.shards += shards
             if self.report is not None:
-                self.report(
-                    Progress(
-                        done_records=self.records, total_records=self.total_records, raw_size=self.raw_size,
-                        stored_size=self.stored_size, done_shards=self.shards, total_shards=self.total_shards,
-                        elapsed_s=time.monotonic() - self._began, stage=self.stage,
-                    )  # fmt: skip
-                )
+                now = Progress(
+                    done_records=self.records, total_records=self.total_records, raw_size=self.raw_size,
+                    stored_size=self.stored_size, done_shards=self.shards, total_shards=self.total_shards,
+                    elapsed_s=time.monotonic() - self._began, stage=self.stage,
+                )  # fmt: skip
+                self.report(now)
 
 
 def run_part(task: PartTask, *, executor: Executor | None = None, tracker: Tracker | None = None) -> FinishedShard:
     """Write one shard: temporary name, sync, rename, note."""
+    with nullcontext() if tracker is None else tracker.at_work():
+        return _run_part(task, executor, tracker)
+
+
+def _run_part(task: PartTask, executor: Executor | None, tracker: Tracker | None) -> FinishedShard:
     sequence = ShardSequence(task.target, first_shard=task.shard_id)
     skipped: list[SkippedRecord] = []
 
@@ -108,7 +133,12 @@ def skipped_in(shard: FinishedShard) -> list[SkippedRecord]:
 
 
 def feed(
-    stream: RecordStream, pieces: Iterable[Piece], *, on_error: OnError, skipped: list[SkippedRecord], tracker: Tracker | None = None
+    stream: RecordStream,
+    pieces: Iterable[Piece],
+    *,
+    on_error: OnError,
+    skipped: list[SkippedRecord],
+    tracker: Tracker | None = None,
 ) -> None:
     """Write all pieces.
 
@@ -169,4 +199,6 @@ def _write_rows(stream: RecordStream, piece: Piece, error: SignatureError, skipp
 
 
 def _row(leaf: Any, row: int) -> Any:
+    if isinstance(leaf, np.ma.MaskedArray) and np.ma.getmaskarray(leaf)[row].all():
+        return None  # as a batch means it
     return leaf[row]

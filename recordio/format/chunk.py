@@ -23,12 +23,13 @@ from recordio.format.codec import CODEC_NAMES, CODEC_RAW, CODEC_ZSTD, ENCODING_P
 CHUNK_HEADER_SIZE = 64
 
 _HEADER = struct.Struct("<8s16sIIQQII4x")
+_LISTED = struct.Struct("<8s16sIIQQI")  # what of a chunk header the chunk table says
 _DIRECTORY_HEAD = struct.Struct("<QII")
 _COLUMN = struct.Struct("<BBBxIQQQ")
 _FRAME = struct.Struct("<IIII")
 _U32 = struct.Struct("<I")
 
-_KNOWN_LENGTH_WIDTHS = (0, 1, 2, 4, 8)
+_LENGTH_WIDTHS = (0, 1, 2, 4, 8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +115,25 @@ def check_chunk_place(header: ChunkHeader, *, file_id: bytes, chunk_id: int, fir
             raise MismatchError(f"a chunk with {name} {found} stands where {expected} belongs", offset=offset)
 
 
+def is_chunk_front(
+    front: Buffer, file_id: bytes, chunk_id: int, num_records: int, first_record: int, stored_size: int,
+    directory_size: int, header_crc: int, offset: int,
+) -> bool:  # fmt: skip
+    """Whether these are header and directory of the chunk that a chunk table lists, both with the right checksums.
+
+    A yes is all that `decode_chunk_header`, `check_chunk_place` and the directory's checksum say; a no does not say why.
+    Positional, since it is called for every chunk of a projection.
+    """
+    header = front[:60]
+    return (
+        len(front) == CHUNK_HEADER_SIZE + directory_size
+        and header[: _LISTED.size]
+        == _LISTED.pack(layout.CHUNK_SYNC, file_id, chunk_id, num_records, first_record, stored_size, directory_size)
+        and crc_at(offset, header) == header_crc == _U32.unpack_from(front, 60)[0]
+        and crc(front[CHUNK_HEADER_SIZE:]) == _U32.unpack_from(front, 52)[0]
+    )
+
+
 def encode_directory(columns: Sequence[ColumnChunk]) -> bytes:
     """The directory of a chunk, without padding. Column offsets must already be those of `place_columns`."""
     parts = [_DIRECTORY_HEAD.pack(sum(c.raw_size for c in columns), len(columns), sum(len(c.frames) for c in columns))]
@@ -165,10 +185,10 @@ def decode_directory(data: Buffer, header: ChunkHeader, *, num_columns: int, off
     start = 0
     next_offset = CHUNK_HEADER_SIZE + layout.align(header.directory_size)
     for ordinal, (codec, encoding, width, count, column_offset, stored, raw) in enumerate(entries):
-        if codec not in CODEC_NAMES or encoding != ENCODING_PLAIN or width not in _KNOWN_LENGTH_WIDTHS:
-            raise TooNewError(
-                f"column {ordinal} has codec {codec}, encoding {encoding}, length width {width}", offset=place, advice="Update recordio"
-            )
+        if codec not in CODEC_NAMES or encoding != ENCODING_PLAIN:
+            raise TooNewError(f"column {ordinal} has codec {codec}, encoding {encoding}", offset=place, advice="Update recordio")
+        if width not in _LENGTH_WIDTHS:
+            raise MalformedError(f"column {ordinal} has lengths of {width} bytes", offset=place)
         column = ColumnChunk(
             codec=codec, length_width=width, offset=column_offset, stored_size=stored, raw_size=raw,
             frames=tuple(frames[start : start + count]),

@@ -8,7 +8,9 @@ Spec: spec/format.md, section 5. Zstandard frames: RFC 8878.
 
 from __future__ import annotations
 
+import struct
 import threading
+from functools import lru_cache
 
 import zstandard
 
@@ -29,6 +31,9 @@ _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _DICTIONARY_ID_SIZES = (0, 1, 2, 4)
 _CONTENT_SIZE_SIZES = (0, 2, 4, 8)
 _RLE_BLOCK, _RESERVED_BLOCK = 1, 3
+# Frames of up to so many bytes are decoded at once and then copied, which costs less than a stream does; larger ones
+# are streamed into their place, so that a large record is never there twice.
+MAX_WHOLE_SIZE = 4 << 20
 
 _threads = threading.local()
 
@@ -59,20 +64,12 @@ def decompress_into(stored: memoryview, target: memoryview, codec: int) -> None:
     Raises:
         MalformedError: the bytes are not one frame of that size. TooNewError: unknown codec.
     """
-    if codec == CODEC_RAW:
-        if len(stored) != len(target):
-            raise MalformedError(f"a raw frame has {len(stored)} stored bytes, its raw size is {len(target)}")
-        target[:] = stored
+    if codec != CODEC_ZSTD or len(target) <= MAX_WHOLE_SIZE:
+        target[:] = decompress(stored, len(target), codec)
         return
-    if codec != CODEC_ZSTD:
-        raise TooNewError(f"unknown codec {codec}", advice="Update recordio")
     _check_zstd_frame(stored, len(target))
-    decompressor = _threads.__dict__.get("decompressor")
-    if decompressor is None:
-        # The window is checked against the frame's own size above.
-        decompressor = _threads.decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)
     try:
-        with decompressor.stream_reader(stored) as reader:
+        with _decompressor().stream_reader(stored) as reader:
             written = 0
             while written < len(target):
                 count = reader.readinto(target[written:])
@@ -87,8 +84,56 @@ def decompress_into(stored: memoryview, target: memoryview, codec: int) -> None:
         raise MalformedError(f"the zstd frame does not hold the {len(target)} bytes that the directory states")
 
 
+def decompress(stored: memoryview, raw_size: int, codec: int) -> Buffer:
+    """Decode one frame, whose checksum is already verified.
+
+    Returns:
+        Its bytes; `stored` itself where they are stored raw.
+
+    Raises:
+        MalformedError: the bytes are not one frame of that size. TooNewError: unknown codec.
+    """
+    if codec == CODEC_RAW:
+        if len(stored) != raw_size:
+            raise MalformedError(f"a raw frame has {len(stored)} stored bytes, its raw size is {raw_size}")
+        return stored
+    if codec != CODEC_ZSTD:
+        raise TooNewError(f"unknown codec {codec}", advice="Update recordio")
+    front = _usual_front(raw_size)
+    # A frame that begins so has no dictionary, and its window is its content, of just this size.
+    if not raw_size or stored[: len(front)] != front:
+        _check_zstd_frame(stored, raw_size)
+    try:
+        # It refuses bytes after the frame, and a frame that does not end.
+        raw = _decompressor().decompress(stored, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise MalformedError(f"the zstd frame does not decode: {error}") from None
+    if len(raw) != raw_size:
+        raise MalformedError(f"the zstd frame does not hold the {raw_size} bytes that the directory states")
+    return raw
+
+
+def _decompressor() -> zstandard.ZstdDecompressor:
+    decompressor: zstandard.ZstdDecompressor | None = _threads.__dict__.get("decompressor")
+    if decompressor is None:
+        # The window is checked against the frame's own size before.
+        decompressor = _threads.decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+    return decompressor
+
+
+@lru_cache(maxsize=4096)
+def _usual_front(raw_size: int) -> bytes:
+    """How zstd begins a frame of a size known to it: a single segment, without dictionary and checksum."""
+    magic = int.from_bytes(_ZSTD_MAGIC, "little")
+    if raw_size < 256:
+        return struct.pack("<IBB", magic, 0x20, raw_size)
+    if raw_size < 65_536 + 256:
+        return struct.pack("<IBH", magic, 0x60, raw_size - 256)
+    return struct.pack("<IBI", magic, 0xA0, raw_size)
+
+
 def _check_zstd_frame(stored: memoryview, raw_size: int) -> None:
-    """Walk the block headers: python-zstandard accepts bytes after the frame and ignores a size limit of ours."""
+    """Check the frame header and walk the block headers: a stream accepts bytes after the frame and has no size limit."""
     size = len(stored)
     if size < 6 or stored[:4] != _ZSTD_MAGIC:
         raise MalformedError("a zstd frame does not begin with the zstd magic")

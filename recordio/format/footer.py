@@ -77,10 +77,10 @@ def encode_metadata(metadata: dict[str, Any], options: dict[str, Any]) -> bytes:
 def decode_metadata(data: Buffer) -> tuple[dict[str, Any], dict[str, Any]]:
     """The user's metadata and the writer's options."""
     value = objects.unpack(data, max_size=layout.MAX_METADATA_SIZE, what="the metadata")
-    found = [value.get("metadata"), value.get("options")] if isinstance(value, dict) else [None, None]
-    if not all(isinstance(part, dict) for part in found):
+    metadata, options = (value.get("metadata"), value.get("options")) if isinstance(value, dict) else (None, None)
+    if not isinstance(metadata, dict) or not isinstance(options, dict):
         raise MalformedError('the metadata is not a map with the maps "metadata" and "options"')
-    return found[0], found[1]
+    return metadata, options
 
 
 def make_footer(

@@ -130,6 +130,7 @@ def check_chunk_table(index: Index, shard_id: int) -> None:
 
     Raises:
         ChecksumError: table or digest differ.
+        MalformedError: the chunks do not add up to the raw size of the shard.
     """
     shard, table = index.shards[shard_id], index.chunk_tables[shard_id]
     if crc(table) != shard.table_crc:
@@ -142,6 +143,9 @@ def check_chunk_table(index: Index, shard_id: int) -> None:
         raw_size=shard.raw_size, digest=shard.digest, chunk_table=bytes(table), metadata=index.metadata,
     )  # fmt: skip
     check_digest(footer, file_id=shard.file_id, schema=index.schema)
+    raw_size = sum(struct.unpack_from(f"<{shard.num_chunks}Q", table, 8 * shard.num_chunks))
+    if raw_size != shard.raw_size:
+        raise MalformedError(f"a chunk table counts {raw_size} raw bytes, its shard {shard.raw_size}")
 
 
 def _decode_head(head: memoryview, num_shards: int) -> tuple[bytes, bytes, list[ShardEntry]]:

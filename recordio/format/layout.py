@@ -151,7 +151,7 @@ def check_magic(data: Buffer, magic: bytes, what: str) -> None:
     found = bytes(data[:8])
     if found == magic:
         return
-    if magic.startswith(found) and found:
+    if magic.startswith(found):
         raise TruncatedError(f"the file ends inside its magic, after {len(found)} bytes", offset=0)
     damaged = (magic.replace(b"\r\n", b"\n")[:7], magic.replace(b"\n", b"\r\n")[:7], bytes(byte & 0x7F for byte in magic)[:7])
     if found[:7] in damaged:

@@ -16,8 +16,8 @@ def check(holds: bool, claim: str) -> None:
 
 def print_report(report: recordio.ConversionReport) -> None:
     """One line on what a conversion did."""
-    ratio = report.raw_size / max(report.stored_size, 1)
     print(
         f"  {report.num_records} records in {report.num_shards} shards, {report.raw_size:,} bytes raw, "
-        f"{report.stored_size:,} stored ({ratio:.1f} : 1), {report.duration_s:.2f} s, fingerprint {report.fingerprint}"
+        f"{report.stored_size:,} stored ({report.ratio:.1f} : 1), {report.duration_s:.2f} s, "
+        f"fingerprint {report.fingerprint}"
     )

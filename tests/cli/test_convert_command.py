@@ -1,0 +1,262 @@
+"""recordio convert: sources, options, reports; errors that say what, where and what to do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import recordio
+from recordio.cli.convert_command import resume_command
+from recordio.cli.sources import KINDS
+from recordio.cli.values import Size
+from tests.cli.running import files_of, shards_of
+
+
+def test_script_becomes_data_set(invoke, work):
+    """`script.py:name`; stdout is one line, hints are on stderr."""
+    result = invoke("convert", "train.py:records", "out", "--shards", 3, "--check", "--metadata", "split=train")
+    assert result.exit_code == 0, result.stderr
+    first, second = result.stdout.splitlines()
+    assert first.startswith("out: 300 records in 3 shards") and second.startswith("out: ok")
+    assert """--signature '{"x": float32, "word": str}'""" in result.stderr
+    dataset = recordio.open(work / "out")
+    assert dataset[7] == {"x": np.float32(7), "word": "word 7"} and len(dataset.shards) == 3
+    assert dataset.metadata == {"split": "train"}
+
+
+def test_module_becomes_data_set(invoke, work):
+    """`module:name`, found from the current directory."""
+    assert invoke("convert", "train:records", "out").exit_code == 0
+    assert len(recordio.open(work / "out")) == 300
+
+
+def test_quiet_says_the_answer_only(invoke):
+    """-q: nothing on stderr."""
+    result = invoke("convert", "train.py:records", "out", "-q")
+    assert result.stderr == "" and len(result.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize("options", [
+    ["--workers", 1, "--threads"], ["--workers", 4, "--threads"], [], ["--workers", 2, "--processes", "--shards", 3],
+])  # fmt: skip
+def test_pydataset_class_of_a_script_in_any_workers(run, work, options):
+    """A class is made; worker processes, spawned, find the script; the bytes are the same."""
+    result = run("convert", "train.py:Photos", "out", *options)
+    assert result.returncode == 0, result.stderr
+    images, labels = recordio.open(work / "out")[list(range(48))]
+    np.testing.assert_array_equal(labels, np.arange(48))
+    np.testing.assert_array_equal(images[:, 0, 0], np.arange(48) // 8)
+
+
+def test_shardable_generator_of_a_script_in_processes(run, work):
+    """Processes give the bytes that one thread gives."""
+    assert run("convert", "train.py:in_shards", "one", "--shards", 4).returncode == 0
+    result = run("convert", "train.py:in_shards", "two", "--shards", 4, "--workers", 2, "--processes")
+    assert result.returncode == 0, result.stderr
+    assert files_of(work / "one") == files_of(work / "two")
+
+
+def test_array_files(invoke, work):
+    """Rows of .npy; columns of .npz; fields of a structured array; text."""
+    array = np.arange(600, dtype=np.int16).reshape(50, 3, 4)
+    np.save(work / "a.npy", array)
+    assert invoke("convert", "a.npy", "a", "--shards", 2).exit_code == 0
+    np.testing.assert_array_equal(recordio.open(work / "a")[list(range(50))], array)
+    np.savez_compressed(work / "b.npz", image=array, name=np.array([f"n{i}" for i in range(50)]))
+    assert invoke("convert", "b.npz", "b").exit_code == 0
+    assert recordio.open(work / "b")[49]["name"] == "n49"
+    assert invoke("convert", "b.npz", "c", "--signature", "{image: int32[3,4], name: str}").exit_code == 0
+    assert recordio.open(work / "c").element_spec["image"].dtype == "int32"
+    fields = np.array([(1, 2.0), (3, 4.0)], dtype=[("id", "u4"), ("value", "f4")])
+    np.save(work / "d.npy", fields)
+    assert invoke("convert", "d.npy", "d").exit_code == 0
+    assert recordio.open(work / "d")[1] == {"id": 3, "value": np.float32(4)}
+
+
+def test_array_file_in_processes(run, work):
+    """Each worker opens the file itself."""
+    np.save(work / "a.npy", np.arange(1000))
+    result = run("convert", "a.npy", "out", "--shards", 4, "--workers", 2, "--processes")
+    assert result.returncode == 0, result.stderr
+    np.testing.assert_array_equal(recordio.open(work / "out")[list(range(1000))], np.arange(1000))
+
+
+@pytest.mark.parametrize(("arrays", "words"), [
+    ({"a": np.zeros(3), "b": np.zeros(4)}, "differ in length"),
+    ({"a": np.float32(3)}, "is a scalar"),
+    ({"a": np.array([{}], dtype=object)}, "Python objects"),
+    ({}, "holds no array"),
+])  # fmt: skip
+def test_array_file_that_is_no_table(invoke, work, arrays, words):
+    """What cannot be cut into records says why; nothing is ever unpickled."""
+    np.savez(work / "a.npz", **arrays)
+    result = invoke("convert", "a.npz", "out")
+    assert result.exit_code == 1 and words in result.stderr and not (work / "out").exists()
+
+
+def test_data_set_is_written_anew(invoke, data, work):
+    """Other shards, another level; the same records."""
+    assert invoke("convert", data, "again", "--shards", 5, "--level", 9, "--chunk-size", "4KiB").exit_code == 0
+    again = recordio.open(work / "again")
+    assert len(again.shards) == 5 and list(again)[199]["text"] == "text 199"
+
+
+def test_report_as_json(invoke, work):
+    """stdout is one JSON document with the keys that --help lists."""
+    result = invoke("convert", "train.py:unfit", "out", "--on-error", "skip", "--check", "--json")
+    found = json.loads(result.stdout)
+    assert set(found) >= {
+        "path", "num_records", "num_shards", "num_resumed_shards", "raw_size", "stored_size", "ratio", "duration_s",
+        "element_spec", "signature", "fingerprint", "shards", "skipped", "verify",
+    }  # fmt: skip
+    assert found["num_records"] == 301 and found["skipped"][0]["record"] == 300 and found["verify"]["ok"]
+    assert found["signature"] == '{"x": int64}'
+
+
+def test_dry_run_writes_nothing(invoke, work):
+    """What was understood, and an estimate from the first records."""
+    result = invoke("convert", "train.py:records", "out", "--dry-run")
+    assert result.exit_code == 0 and "{\"x\": float32, \"word\": str} (inferred)" in result.stdout
+    assert not (work / "out").exists()
+    found = json.loads(invoke("convert", "train.py:Photos", "out", "--dry-run", "--shards", 2, "--json").stdout)
+    assert (found["num_records"], found["num_shards"], found["inferred"]) == (48, 2, True)
+    assert found["raw_size"] == 48 * (16 + 8)
+    real = json.loads(invoke("convert", "train.py:Photos", "out", "--shards", 1, "--threads", "--json").stdout)
+    assert found["raw_size"] == real["raw_size"]
+
+
+def test_dry_run_estimates_what_it_does_not_read(invoke, work):
+    """A large file is not read to its end; the estimate is near."""
+    np.save(work / "a.npy", np.tile(np.arange(1024, dtype=np.int64), (20_000, 1)))
+    found = json.loads(invoke("convert", "a.npy", "out", "--dry-run", "--json").stdout)
+    assert found["sample_records"] < 10_000 and found["num_records"] == 20_000
+    assert found["raw_size"] == pytest.approx(20_000 * 8192, rel=0.02)
+
+
+def test_dry_run_says_what_is_there(invoke, data):
+    """A data set that would have to be replaced."""
+    assert "--overwrite" in invoke("convert", "train.py:records", data, "--dry-run").stdout
+
+
+@pytest.mark.parametrize(("args", "status", "words"), [
+    (["convert", "train.py:recrods", "out"], 2, ["train.py:records?"]),
+    (["convert", "tain.py:records", "out"], 3, ["no such file", "train.py?"]),
+    (["convert", "trian:records", "out"], 2, ["no module", "train:records?"]),
+    (["convert", "train.py", "out"], 2, ["train.py:records", "train.py:Photos"]),
+    (["convert", "train.py:NeedsDirectory", "out"], 2, ["directory", "train = NeedsDirectory(...)"]),
+    (["convert", "nonsense", "out"], 2, ["script.py:name"]),
+    (["convert", "train.py:records", "out", "--shrads", "3"], 2, ["--shards"]),
+    (["convert", "train.py:records", "out", "--shard-size", "many"], 2, ["256MiB"]),
+    (["convert", "train.py:records", "out", "--shards", "2", "--shard-size", "1MB"], 2, ["one of them"]),
+    (["convert", "train.py:records", "out", "--signature", "{x: flaot32}"], 2, ["character 5", "float32"]),
+    (["convert", "train.py:records", "out", "--metadata", "what"], 2, ["key=value"]),
+    (["convert", "train.py:records", "out", "--metadata", "{what"], 2, ["JSON"]),
+    (["convert", "train.py:records", "train.py"], 2, ["is a directory"]),
+    (["convert", "train.py:records", "data"], 2, ["--overwrite"]),
+    (["convert", "train.py:records", "out", "--signature", "{x: int64, word: str}", "--level", "99"], 2, ["level"]),
+    (["converr", "train.py:records", "out"], 2, ["convert?"]),
+    (["convert"], 2, ["SRC"]),
+])  # fmt: skip
+def test_wrong_usage_says_what_was_meant(invoke, data, work, args, status, words):
+    """Message, suggestion, exit status; no traceback, nothing on stdout, nothing written."""
+    result = invoke(*args)
+    assert result.exit_code == status, result.stderr
+    assert all(word in result.stderr for word in words), result.stderr
+    assert result.stdout == "" and "Traceback" not in result.stderr
+    assert not (work / "out").exists()
+
+
+def test_record_that_does_not_match_is_named(invoke):
+    """Exit status 1; record number, column, expected and got."""
+    result = invoke("convert", "train.py:unfit", "out")
+    assert result.exit_code == 1 and "record 300" in result.stderr and "expected int64, got 2.5" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_exception_of_the_source_shows_its_own_traceback(invoke):
+    """The user's frames, without ours; where it happened; the whole on demand."""
+    result = invoke("convert", "train.py:broken", "out")
+    assert result.exit_code == 1
+    assert "in broken" in result.stderr and "in fail" in result.stderr and "KeyError: 'nothing here'" in result.stderr
+    assert "recordio/" not in result.stderr.replace(str(result), "") and "click" not in result.stderr
+    assert "error: the source raised KeyError at record 2" in result.stderr
+    whole = invoke("convert", "train.py:broken", "out", "--traceback")
+    assert "recordio/convert/" in whole.stderr and whole.exit_code == 1
+
+
+def test_exception_in_a_worker_process_shows_its_traceback_there(run):
+    """With its type, and with control characters made visible."""
+    result = run("convert", "train.py:bad_photos", "out")
+    assert result.returncode == 1
+    assert "in __getitem__" in result.stderr and "BadRecord: record 4 is bad: no \\x1b[31mcolour" in result.stderr
+    assert "\x1b" not in result.stderr and "recordio/convert" not in result.stderr
+    assert "the source raised BadRecord at batch 4" in result.stderr
+
+
+def test_script_that_does_not_load_says_why(invoke, work):
+    """A syntax error, a missing import, an exit: the script's fault, exit status 1 or 2."""
+    for text, words, status in (
+        ("def f(:\n", "SyntaxError", 1), ("import nonexistent_thing\n", "nonexistent_thing", 1), ("exit(3)", "ended", 2)
+    ):  # fmt: skip
+        (work / "bad.py").write_text(text)
+        result = invoke("convert", "bad.py:f", "out")
+        assert result.exit_code == status and words in result.stderr, result.stderr
+
+
+def test_full_disk_is_status_3(invoke, monkeypatch, work):
+    """What the operating system refuses is no data problem."""
+
+    def create(self, path, *, keep=0):
+        raise OSError(28, "No space left on device", path)
+
+    monkeypatch.setattr("recordio.storage.LocalStorage.create", create)
+    result = invoke("convert", "train.py:records", "out")
+    assert result.exit_code == 3 and "No space left on device" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_resume_of_a_finished_conversion_does_nothing(invoke, work):
+    """The command that goes on can be given again."""
+    assert invoke("convert", "train.py:records", "out", "--resume").exit_code == 0
+    before = {path: path.stat().st_mtime_ns for path in shards_of(work / "out")}
+    assert invoke("convert", "train.py:records", "out", "--resume").exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in shards_of(work / "out")} == before
+
+
+def test_overwrite_replaces(invoke, data, work):
+    """The new data set stands where the old one was."""
+    assert invoke("convert", "train.py:records", data, "--overwrite").exit_code == 0
+    assert len(recordio.open(data)) == 300
+
+
+@pytest.mark.parametrize(("args", "expected"), [
+    (["convert", "a.py:f", "my out", "--shards", "3"], "recordio convert a.py:f 'my out' --shards 3 --resume"),
+    (["convert", "--resume", "a.py:f", "out"], "recordio convert --resume a.py:f out"),
+    (["convert", "--shards", "3", "--", "a.py:f", "-out"], "recordio convert --shards 3 --resume -- a.py:f -out"),
+    (["convert", "a.py:f", "out", "--codec", "it's"], """recordio convert a.py:f out --codec 'it'"'"'s' --resume"""),
+])  # fmt: skip
+def test_command_that_goes_on(monkeypatch, tmp_path, args, expected):
+    """The same command line with --resume, quoted for a shell."""
+    program = tmp_path / "recordio"
+    program.touch(mode=0o755)
+    monkeypatch.setattr("sys.argv", [str(program)])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert shutil.which("recordio") == str(program)
+    assert resume_command(args) == expected
+
+
+@pytest.mark.parametrize(("text", "size"), [
+    ("65536", 65536), ("64KiB", 65536), ("64k", 65536), ("64kB", 64000), ("1GB", 10**9), ("1.5 MiB", 3 << 19),
+    ("2G", 2 << 30),
+])  # fmt: skip
+def test_sizes(text, size):
+    """As coreutils reads them: KiB and K are 1,024, KB is 1,000."""
+    assert Size().convert(text, None, None) == size
+
+
+def test_every_kind_of_source_is_in_the_help(invoke):
+    """The registry is what help shows."""
+    text = invoke("convert", "--help").stdout
+    assert all(kind.form in text for kind in KINDS)

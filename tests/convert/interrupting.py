@@ -1,0 +1,72 @@
+"""Sources that count what is asked of them, and stop on request: for resuming within one process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.convert import given
+
+
+class Failure(LookupError):
+    """Of the user's own kind."""
+
+
+class StoppingBatches(given.Batches):
+    """Fails once, at one batch."""
+
+    def __init__(self, stop_at: int | None, **sizes: int) -> None:
+        super().__init__(**sizes)
+        self.stop_at = stop_at
+
+    def __getitem__(self, index: int):
+        if index == self.stop_at:
+            raise Failure("no such image")
+        return super().__getitem__(index)
+
+
+class StoppingRecords:
+    """A numbered sequence of records that fails at one of them."""
+
+    def __init__(self, stop_at: int | None, length: int = 1500) -> None:
+        self.stop_at = stop_at
+        self.length = length
+        self.asked: list[int] = []
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, number: int) -> Any:
+        if number == self.stop_at:
+            raise Failure("no such record")
+        self.asked.append(number)
+        return given.record(number)
+
+
+class Calls:
+    """Generator functions that note which shards and lists they were called for."""
+
+    def __init__(self, stop_at: int | None) -> None:
+        self.stop_at = stop_at
+        self.calls: list[Any] = []
+
+    def shardable(self, shard: int, num_shards: int):
+        self.calls.append(shard)
+        for record in given.shardable(shard, num_shards):
+            self._check(record["number"])
+            yield record
+
+    def from_lists(self, starts: list[int], step: int):
+        self.calls.append(list(starts))
+        for record in given.from_lists(starts, step):
+            self._check(record["number"])
+            yield record
+
+    def plain(self):
+        self.calls.append("plain")
+        for record in given.plain():
+            self._check(record["number"])
+            yield record
+
+    def _check(self, number: int) -> None:
+        if number == self.stop_at:
+            raise Failure("no such file")

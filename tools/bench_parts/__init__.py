@@ -1,0 +1,1 @@
+"""What `tools/bench` measures; nothing of it is part of the library."""

@@ -1,0 +1,164 @@
+"""The command line of `tools/bench`: settings, sizes, the table, the verdict."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from bench_parts import memory
+from bench_parts.speed import BATCH_SIZE, PIECE_SIZE, Cell, access_cells, read_cells, write_cells, write_data_set
+from bench_parts.workloads import NAMES, make_workload
+
+_SIZE, _QUICK_SIZE = 192 << 20, 8 << 20
+_MEMORY_SIZE, _QUICK_MEMORY_SIZE = 2_000_000_000, 100_000_000
+_TMPFS = "/dev/shm"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what is asked for; 1 if a target is missed."""
+    options = _parse(arguments)
+    settings = _settings(options)
+    if not options.json:
+        print("\n".join(f"{name:12} {value}" for name, value in settings.items()), flush=True)
+    result: dict[str, Any] = {"settings": settings}
+    if options.memory:
+        missed = _measure_memory(options, result)
+    else:
+        missed = _measure_speed(options, result)
+    result["missed"] = missed
+    if options.json:
+        print(json.dumps(result, indent=1))
+    elif missed:
+        print(f"\n{len(missed)} MISSED: {'; '.join(missed)}")
+    else:
+        print("\nall targets reached")
+    return 1 if missed else 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tools/bench", description="Speeds and memory of recordio, as ratios to peers in the same run.")
+    parser.add_argument("--quick", action="store_true", help="small sizes: seconds, and ratios that mean little")
+    parser.add_argument("--memory", action="store_true", help="resident memory of converting from a generator, instead of speeds")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--workloads", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help=f"some of {', '.join(NAMES)}")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], metavar="N", help="of recordio and of the peer (1 2)")
+    parser.add_argument("--only", choices=["write", "read", "access"], help="some of the cells")
+    parser.add_argument("--size", type=int, metavar="BYTES", help=f"of a workload ({_SIZE}; --memory: {_MEMORY_SIZE})")
+    parser.add_argument("--repeats", type=int, metavar="N", help="rounds, after one that is not measured (5; --quick: 1)")
+    parser.add_argument("--level", type=int, default=3, help="of zstd (3)")
+    parser.add_argument("--seed", type=int, default=20_250_102)
+    parser.add_argument("--directory", help="on the disk that is measured for information, and for --memory (the system's temporary one)")
+    options = parser.parse_args(arguments)
+    small = options.quick
+    if options.size is None:
+        options.size = (_QUICK_MEMORY_SIZE if small else _MEMORY_SIZE) if options.memory else (_QUICK_SIZE if small else _SIZE)
+    if options.repeats is None:
+        options.repeats = 1 if small else 5
+    return options
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    versions = {"python": platform.python_version()}
+    for name in ("recordio", "numpy", "zstandard", "crc32c", "msgpack"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    return {
+        "versions": " ".join(f"{name} {found}" for name, found in versions.items()),
+        "machine": f"{_processor()}, {os.cpu_count()} processors, {platform.system()} {platform.release()}",
+        "settings": f"zstd level {options.level}, batches of {BATCH_SIZE}, peer's pieces of {PIECE_SIZE >> 10} KiB, {options.size / 1e6:.0f} MB a "
+        f"workload, seed {options.seed}, median of {options.repeats} interleaved rounds",
+        "in memory" : f"{_TMPFS} (tmpfs), so that no disk is measured" if _has_tmpfs() else "no tmpfs here: on the disk like the rest",
+        "on disk": options.directory or tempfile.gettempdir(),
+        "threads": "writing: Writer(workers=N); reading: batch(256, workers=N); page cache warm",
+    }  # fmt: skip
+
+
+def _measure_speed(options: argparse.Namespace, result: dict[str, Any]) -> list[str]:
+    cells: list[Cell] = []
+    with _directory(_TMPFS if _has_tmpfs() else None) as fast, _directory(options.directory) as slow:
+        for name in options.workloads:
+            workload = make_workload(name, options.size, options.seed)
+            if not options.json:
+                print(f"\n{name}: {workload.description}; {workload.num_records} records, {workload.raw_size / 1e6:.0f} MB")
+                print(f"  {'':34} {'threads':>7} {'ratio':>8} {'target':>7} {'':7} {'recordio':>9} {'peer':>9}")
+            path = os.path.join(fast, "read")
+            for cell in _cells(options, workload, path, fast, slow):
+                cells.append(cell)
+                if not options.json:
+                    print(_line(cell), flush=True)
+    result["cells"] = [cell.to_map() for cell in cells]
+    return [f"{cell.workload} {cell.what}, {cell.threads} threads" for cell in cells if cell.verdict == "MISSED"]
+
+
+def _cells(options: argparse.Namespace, workload: Any, path: str, fast: str, slow: str) -> Iterator[Cell]:
+    common = {"repeats": options.repeats}
+    if options.only in (None, "write"):
+        for threads in options.threads:
+            yield from write_cells(
+                workload, memory_directory=fast, disk_directory=slow, level=options.level, threads=threads, **common
+            )
+    if options.only == "write":
+        return
+    write_data_set(workload, path, level=options.level)
+    if options.only in (None, "read"):
+        for threads in options.threads:
+            yield from read_cells(workload, path, threads=threads, **common)
+    if options.only in (None, "access"):
+        yield from access_cells(workload, path, seed=options.seed, **common)
+
+
+def _line(cell: Cell) -> str:
+    target = "" if cell.target is None else f"{cell.target:.2f}"
+    return (
+        f"  {cell.what:34} {cell.threads:7} {cell.ratio:8.2f} {target:>7} {cell.verdict:7} "
+        f"{cell.own:9,.0f} {cell.peer:9,.0f} {cell.unit}"
+    )
+
+
+def _measure_memory(options: argparse.Namespace, result: dict[str, Any]) -> list[str]:
+    missed = []
+    result["memory"] = []
+    for what, num_shards in (("convert(generator), shards by size", None), ("convert(generator, num_shards=4), spooled", 4)):
+        found = memory.measure(options.size, options.directory, num_shards=num_shards)
+        reached = found["peak"] <= memory.LIMIT
+        result["memory"].append({"what": what, "limit": memory.LIMIT, **found, "verdict": "OK" if reached else "MISSED"})
+        if not reached:
+            missed.append(what)
+        if not options.json:
+            print(
+                f"  {what:44} {found['raw_size'] / 1e6:7,.0f} MB in {found['records']} records: at most {found['peak'] / 1e6:.0f} MB "
+                f"resident, limit {memory.LIMIT / 1e6:.0f}  {'OK' if reached else 'MISSED'}",
+                flush=True,
+            )
+    return missed
+
+
+@contextmanager
+def _directory(parent: str | None) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="recordio-bench-", dir=parent) as path:
+        yield path
+
+
+def _has_tmpfs() -> bool:
+    return sys.platform == "linux" and os.access(_TMPFS, os.W_OK)
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
