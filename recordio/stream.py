@@ -27,6 +27,7 @@ from recordio.format.chunk import CHUNK_HEADER_SIZE, Directory, decode_chunk_hea
 from recordio.format.footer import ChunkEntry, encode_footer, split_chunk_table
 from recordio.frames import verify_frame
 from recordio.job import FinishedShard, JobPaths
+from recordio.plan.ranges import even_ranges
 from recordio.schema import Schema
 from recordio.shard_reader import ShardReader, read_file_front, read_shard_front
 from recordio.shard_writer import ShardIdentity, ShardWriter
@@ -232,7 +233,7 @@ def cut_spool(target: Target, num_shards: int, shard_id: int) -> FinishedShard:
         open=paths.storage.open, file_size=front.file_size,
     )  # fmt: skip
     total = front.footer.num_records
-    start, stop = split_evenly(total, num_shards, shard_id)
+    start, stop = even_ranges(total, num_shards)[shard_id]
     sequence = ShardSequence(target, first_shard=shard_id)
     try:
         for chunk in _cut(reader, target, start, stop):
@@ -241,13 +242,6 @@ def cut_spool(target: Target, num_shards: int, shard_id: int) -> FinishedShard:
     finally:
         sequence.close()
     return finished
-
-
-def split_evenly(total: int, parts: int, part: int) -> tuple[int, int]:
-    """Start and stop of one of `parts` consecutive ranges of `total` things, floor and ceil, the larger ones first."""
-    small, larger = divmod(total, parts)
-    start = part * small + min(part, larger)
-    return start, start + small + (part < larger)
 
 
 def _cut(reader: ShardReader, target: Target, start: int, stop: int) -> Iterator[EncodedChunk]:

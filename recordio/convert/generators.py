@@ -28,13 +28,13 @@ from recordio.convert.pieces import (
     Source,
     add_place,
     check_pickle,
-    even_ranges,
     given_size,
     own_copy,
 )
 from recordio.errors import SourceError
 from recordio.format.checksum import digest
 from recordio.infer import infer_signature
+from recordio.plan.ranges import even_ranges
 
 
 def from_generator(

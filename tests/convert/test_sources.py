@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from recordio.columns import ColumnValues
-from recordio.convert.pieces import even_ranges
+from recordio.plan.ranges import even_ranges
 from recordio.convert.sources import as_source, from_generator, from_pydataset
 from recordio.errors import RequestError, SourceError
 from recordio.execute.pool import make_executor
@@ -154,15 +154,6 @@ def notes(error: BaseException) -> list[str]:
 
 
 # ---- cutting
-
-
-@pytest.mark.parametrize(("total", "num_parts", "expected"), [
-    (10, 3, [(0, 4), (4, 7), (7, 10)]),
-    (2, 4, [(0, 1), (1, 2), (2, 2), (2, 2)]),
-    (0, 2, [(0, 0), (0, 0)]),
-])
-def test_even_ranges_put_the_larger_first(total, num_parts, expected):
-    assert even_ranges(total, num_parts) == expected
 
 
 @pytest.mark.parametrize("arguments", [
