@@ -1,7 +1,6 @@
 """A second reader of the recordio format, written from format.md alone: short, slow, strict, in the order of the spec.
 
-`python reference_reader.py PATH` prints the records of a shard, or of a data set's directory, as JSON lines. Nothing of
-`recordio` is imported, so that the two can be tested against each other. bfloat16 and float8 are left as their bits.
+`python reference_reader.py PATH` prints the records of a shard or data set as JSON lines; bfloat16 and float8 as bits.
 """
 import hashlib
 import itertools
@@ -20,7 +19,7 @@ import numpy as np
 import zstandard
 
 Column = namedtuple("Column", "id name named dtype shape optional item_size row_size")      # row_size: None if variable
-Schema = namedtuple("Schema", "raw columns build_record")       # build_record: values of a row -> record
+Schema = tuple[bytes, list[Column], Any]        # its bytes, columns, and the function from a row's values to the record
 
 # ---- Section 1: conventions. `split` gives parts and what remains. Limits (section 10) stand where they are checked.
 class FormatError(Exception):
@@ -51,8 +50,7 @@ def as_list(items: Any) -> Any:
     return items
 
 def as_map(pairs: Any) -> Any:
-    distinct = {key for key, _ in pairs if not isinstance(key, list | dict)}
-    need(len(distinct) == len(pairs), "msgpack keys that are equal, or containers")
+    need(len({key for key, _ in pairs if not isinstance(key, list | dict)}) == len(pairs), "keys of a msgpack map")
     return dict(map(as_list, pairs))
 
 def unpack_object(data: bytes) -> Any:      # the package itself refuses trailing bytes, and a nesting beyond 1,024
@@ -103,20 +101,20 @@ def decode_schema(raw: bytes) -> Schema:
     need(type(found) is dict and type(found.get("columns")) is list, "a schema without list of columns")
     columns, paths = [decode_column(entry) for entry in found["columns"]], list[tuple[int, str]]()
     need(1 <= len(columns) == len({c.id for c in columns}) == len({c.name for c in columns}) <= 65_536, "equal columns")
-    build_record = builder(found.get("structure"), (), paths)
-    need([leaf for leaf, _ in paths] == [*range(len(columns))], "the leaves are not the columns")
-    need(all(c.named or c.name == path for c, (_, path) in zip(columns, paths)), "a name that is not the path")
-    return Schema(raw, columns, build_record)
+    build = builder(found.get("structure"), (), paths)
+    need(paths == [*enumerate(p if c.named else c.name for c, (_, p) in zip(columns, paths, strict=True))], "leaves")
+    return raw, columns, build
 
 # ---- Section 4: chunk; with the chunk table and the digest of section 7. `data` ends where the footer begins.
 def read_chunks(data: bytes, schema: Schema, file_id: bytes, footer: bytes) -> list[Any]:
+    raw_schema, columns, build = schema
     n, metadata_size, num_records, raw_size, digest = struct.unpack_from("<8xIIQQ32s", footer)
-    check_digest(digest, "checksum", "shard", file_id, schema.raw, footer[:32], footer[64:])
+    check_digest(digest, "checksum", "shard", file_id, raw_schema, footer[:32], footer[64:])
     arrays = struct.unpack_from(f"<{2 * n}Q{3 * n}I", footer, 64)
     table = [arrays[chunk_id::n] for chunk_id in range(n)]
-    ends = [*itertools.accumulate((entry[0] for entry in table), initial=align(64 + len(schema.raw)))]
+    ends = [*itertools.accumulate((entry[0] for entry in table), initial=align(64 + len(raw_schema)))]
     need(ends[-1] == len(data) and [sum(e[i] for e in table) for i in (1, 2)] == [raw_size, num_records], "chunk table")
-    need(max(n, metadata_size) <= 2**24 and num_records < 2**63 and all(e[2] and not e[0] % 64 for e in table), "limit")
+    need(max(n, metadata_size) <= 2**24 and all(e[2] and not e[0] % 64 and 64 + e[3] <= e[0] for e in table), "limit")
     metadata, records = unpack_object(footer[64 + 28 * n:]), list[Any]()
     need(type(metadata) is dict and type(metadata.get("metadata")) is type(metadata.get("options")) is dict, "metadata")
     for chunk_id, (offset, entry) in enumerate(zip(ends, table)):
@@ -124,12 +122,11 @@ def read_chunks(data: bytes, schema: Schema, file_id: bytes, footer: bytes) -> l
         need(header[:8] == b"\xf1CHK\r\n\x1a\xf8", f"sync word of chunk {chunk_id} is {header[:8]!r}")
         *place, rows, first, size, directory_size, crc, header_crc = struct.unpack("<16sIIQQII4xI", header[8:])
         verified(header[:60], header_crc, f"header of chunk {chunk_id}", struct.pack("<Q", offset))
-        need(1 <= rows <= 2**24 and size % 64 == 0 and directory_size <= 2**28, f"header of chunk {chunk_id}")
+        need(1 <= rows <= 2**24 and not size % 64 and directory_size <= min(2**28, size - 64), f"chunk {chunk_id}")
         need([*place, first] == [file_id, chunk_id, len(records)], f"{place} {first} as chunk {chunk_id}", "mismatch")
         need((size, rows, directory_size, header_crc) == (entry[0], *entry[2:]), f"entry {chunk_id}", "mismatch")
         directory = verified(split(rest, directory_size)[0], crc, f"directory of chunk {chunk_id}")
-        columns = read_columns(header + rest, directory, rows, entry[1], schema.columns)
-        records += map(schema.build_record, zip(*columns, strict=True))
+        records += map(build, zip(*read_columns(header + rest, directory, rows, entry[1], columns)))
     return records
 
 # ---- Section 5: directory and frames; gives the rows of each column
@@ -209,7 +206,8 @@ def read_shard(data: bytes) -> list[Any]:
 
 # ---- Sections 8 and 9: index and data set
 def read_data_set(directory: pathlib.Path) -> list[Any]:
-    need((directory / "index.rix").is_file(), f"{directory} has no index.rix", "incomplete")
+    begun = {path.suffix or path.name for path in directory.iterdir()} & {".rio", ".unfinished"}
+    need((directory / "index.rix").is_file(), "no index", "incomplete" if begun else "not recordio")
     data = (directory / "index.rix").read_bytes()
     num_shards, num_records, head_size, head_crc, fingerprint = read_front(data, b"\x89RIX\r\n\x1a\n", "<IQII16s")
     need(1 <= num_shards <= 2**20 and num_records < 2**63 and head_size <= 2**29, "limits of the index")
@@ -218,26 +216,28 @@ def read_data_set(directory: pathlib.Path) -> list[Any]:
     raw_entries, raw_schema, metadata, raw_names, rest = split(head[16:], 88 * num_shards, *sizes)
     entries = [*struct.iter_unpack("<16s32sQQQIII4x", raw_entries)]
     *names, unnamed = split(raw_names, *(entry[-1] for entry in entries))
+    need(max(sizes[0], *(entry[5] for entry in entries)) <= 2**24, "limits of the index")
     *tables, behind = split(data[align(64 + head_size):], *(28 * entry[5] for entry in entries), kind="truncated")
-    need(rest + unnamed + behind == b"" and sizes[0] <= 2**24 and sum(e[3] for e in entries) == num_records, "sums")
+    need(rest + unnamed + behind == b"" and sum(e[3] for e in entries) == num_records, "sums of the index")
     check_digest(fingerprint, "mismatch", "index", struct.pack("<I", num_shards), raw_schema, *(e[1] for e in entries))
     schema, records = decode_schema(raw_schema), []
     for shard_id, (file_id, digest, size, *counts, num_chunks, crc, _) in enumerate(entries):
         name = names[shard_id].decode()
         need(re.fullmatch(f"shard-{shard_id:05d}-[0-9a-f]{{8}}[.]rio", name), f"file name {name!r:.200}")
         table = verified(tables[shard_id], crc, f"chunk table of {name}")
-        need((directory / name).is_file(), f"{name} is not there", "mismatch")
+        end = align(64 + sizes[0]) + sum(struct.unpack_from(f"<{num_chunks}Q", table))
+        need(end <= size, f"chunk table of {name}")
+        need((directory / name).is_file(), f"no {name}", "mismatch")
         shard = (directory / name).read_bytes()
         need(len(shard) == size, f"{name}: {len(shard)} bytes", "truncated" if len(shard) < size else "mismatch")
-        numbers = [shard_id, shard_id == num_shards - 1, num_chunks, len(metadata), *counts]
-        footer = struct.pack("<IIIIQQ", *numbers) + digest + table + metadata
-        records += read_chunks(shard[:size - 64 - align(len(footer))], schema, file_id, footer)
+        numbers = struct.pack("<IIIIQQ", shard_id, shard_id == num_shards - 1, num_chunks, len(metadata), *counts)
+        records += read_chunks(shard[:end], schema, file_id, numbers + digest + table + metadata)
     return records
 
 def read(path: pathlib.Path) -> list[Any]:
     try:
         return read_data_set(path) if path.is_dir() else read_shard(path.read_bytes())
-    except (ValueError, zstandard.ZstdError) as error:      # of msgpack, UTF-8, zstd
+    except (ValueError, zstandard.ZstdError) as error:      # of msgpack, UTF-8, zip, zstd
         raise FormatError("malformed", f"{error!r}") from None
 
 def plain(x: Any) -> Any:       # what JSON has no type for

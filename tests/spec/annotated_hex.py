@@ -1,6 +1,6 @@
 """The file of three records that format.md, section 14, shows byte by byte.
 
-`tools/vectors.py` writes the block between the two markers; `test_annotated_hex` makes it anew and compares.
+`tools/vectors` writes the block between the two markers; `test_annotated_hex` makes it anew and compares.
 """
 
 from __future__ import annotations

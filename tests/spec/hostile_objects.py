@@ -225,7 +225,7 @@ def _hostile_indexes() -> Iterator[Vector]:
         ("stored_size", "stored_size", 2**62, "malformed", "a chunk of 4 EiB"),
         ("odd_size", "stored_size", stored + 1, "malformed", "no multiple of 64"),
         ("header_crc", "header_crc", 0, "mismatch", "the chunk has another header"),
-        ("directory_size", "directory_size", 2**32 - 1, "mismatch", "the chunk has another directory_size"),
+        ("directory_size", "directory_size", 2**32 - 1, "malformed", "a directory larger than its chunk"),
     ):
         data = v.reseal(v.change_table(good, table, 0, field, value), good)
         yield bad(f"index_table_{name}", data, kind, reason)

@@ -1,6 +1,6 @@
 """A vector: a file, or the directory of a data set, with the verdict that every reader must reach.
 
-The vectors are declared in `good_files` and `bad_files`, written by `tools/vectors.py` and read in `test_vectors`.
+The vectors are declared in `good_files` and `bad_files`, written by `tools/vectors` and read in `test_vectors`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,142 @@
+"""Any edit, with the checksums made right again: both readers give the same records, or the same kind of error.
+
+The vectors are chosen; here every field of every structure takes values that are interesting anywhere, and frames take
+random bytes. Where the two differ, one of them is wrong, or the specification says too little.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import recordio
+from recordio import MsgpackSpec, TensorSpec
+from spec import reference_reader
+from tests.damage import vocabulary as v
+from tests.spec.damaged_files import small_data_set, small_shard
+from tests.spec.test_vectors import KINDS, same
+from tests.spec.vector import as_bits, shard_of
+
+VALUES = (
+    *(0, 1, 2, 3, 7, 63, 64, 128, 192, 255, 256, 2**16, 2**24 + 1),
+    *(2**31, 2**32 - 1, 2**40, 2**63, 2**64 - 64, 2**64 - 1),
+)
+CONTENTS: dict[str, tuple[Any, list[Any]]] = {
+    "optional": (TensorSpec((None,), "int16", optional=True), [None, np.zeros(2, np.int16), np.ones(1, np.int16)]),
+    "fixed": (TensorSpec((2,), "bool", optional=True), [None, np.array([True, False])]),
+    "rank": (TensorSpec(None, "uint8"), [np.zeros((2, 1), np.uint8), np.uint8(3), np.zeros((0, 2), np.uint8)]),
+    "text": (TensorSpec((None,), "str"), [np.array(["né", ""], object), np.array([], object)]),
+    "texts": (TensorSpec(None, "bytes", optional=True), [b"ab", None, np.array([[b"a", b"b"]], object)]),
+    "msgpack": (MsgpackSpec(), [{"k": [1, "né"]}, None, b"\0"]),
+}
+
+
+def outcomes(path: Path) -> tuple[Any, Any]:
+    """What each reader makes of a file: records, or the kind of error."""
+    try:
+        one: Any = reference_reader.read(path)
+    except reference_reader.FormatError as error:
+        one = error.args[0]
+    try:
+        other: Any = [as_bits(record) for record in recordio.open(path)]
+    except recordio.RecordIOError as error:
+        other = KINDS[type(error)]
+    return one, other
+
+
+def field_edits(good: bytes) -> Iterator[tuple[str, bytes]]:
+    """Every number of every structure, set to every value that fits it."""
+    for part in v.parts(good):
+        for name, (_, code) in v.FIELDS.get(part.kind, {}).items():
+            if code.endswith("s") or name.endswith("crc"):
+                continue
+            now = v.get(good, part, name)
+            limit = 1 << 8 * {"B": 1, "H": 2, "I": 4, "Q": 8}[code]
+            for value in sorted({*VALUES, now - 1, now + 1, now + 64}):
+                if 0 <= value < limit and value != now:
+                    yield f"{part} {name} = {value}", v.change(good, part, name, value)
+        if part.kind == "chunk table":
+            for name in v.TABLE_ARRAYS:
+                for value in VALUES:
+                    if value < 2**32 or name in ("stored_size", "raw_size"):
+                        yield f"{part} {name} = {value}", v.change_table(good, part, 0, name, value)
+
+
+def compare(path: Path, what: str) -> None:
+    one, other = outcomes(path)
+    alike = one == other if isinstance(one, str) or isinstance(other, str) else same(other, one)
+    assert alike, f"{what}: the reference reader gives {one!r:.200}, recordio {other!r:.200}"
+
+
+def test_every_field_of_a_shard(tmp_path):
+    """spec/format.md, sections 2, 4, 5, 7 and 10."""
+    good = small_shard(2)
+    path = tmp_path / "edited.rio"
+    for what, edited in field_edits(good):
+        path.write_bytes(v.reseal(edited, good))
+        compare(path, what)
+
+
+def test_every_field_of_an_index(tmp_path):
+    """spec/format.md, sections 8 and 10."""
+    files = small_data_set()
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    good = files["index.rix"]
+    for what, edited in field_edits(good):
+        (tmp_path / "index.rix").write_bytes(v.reseal(edited, good))
+        compare(tmp_path, what)
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_random_contents_of_frames(tmp_path, name):
+    """spec/format.md, section 6: one to three bytes of a frame take another value."""
+    spec, records = CONTENTS[name]
+    good = shard_of(spec, records, codec="none")
+    frame = v.part(good, "frame")
+    path = tmp_path / "edited.rio"
+    dice = random.Random(name)
+    for _ in range(300):
+        edited = good
+        for _ in range(dice.randint(1, 3)):
+            value = dice.choice((0, 1, 2, 127, 128, 255, dice.randrange(256)))
+            edited = v.put(edited, dice.randrange(frame.start, frame.stop), bytes([value]))
+        path.write_bytes(v.reseal(edited, good))
+        compare(path, edited[frame.start : frame.stop].hex())
+
+
+def test_random_schemas(tmp_path):
+    """spec/format.md, section 3: bytes of the schema take another value."""
+    good = shard_of({"a": TensorSpec((None, 2), "int8"), "b": (TensorSpec((), "str"), [MsgpackSpec()])}, [])
+    schema = v.part(good, "schema")
+    path = tmp_path / "edited.rio"
+    dice = random.Random("schema")
+    tags = (0x80, 0x90, 0x91, 0xA1, 0xC0, 0xC1, 0xC2, 0xC3, 0xC7, 0xCA, 0xD6, 0xDB, 0xDD, 0xDF, 0xFF)
+    for _ in range(1500):
+        edited = good
+        for _ in range(dice.randint(1, 2)):
+            value = dice.choice((*tags, dice.randrange(256)))
+            edited = v.put(edited, dice.randrange(schema.start, schema.stop), bytes([value]))
+        path.write_bytes(v.reseal(edited, good))
+        compare(path, edited[schema.start : schema.stop].hex())
+
+
+def test_random_zstd_frames(tmp_path):
+    """spec/format.md, section 5: bytes of a compressed frame take another value, most of them near its front."""
+    good = shard_of(TensorSpec((40,), "int32"), [np.arange(40, dtype=np.int32) % 3] * 8, codec="zstd")
+    frame = v.part(good, "frame")
+    assert v.get(good, v.part(good, "column entry"), "codec") == 1
+    path = tmp_path / "edited.rio"
+    dice = random.Random("zstd")
+    for _ in range(600):
+        edited = good
+        for _ in range(dice.randint(1, 2)):
+            place = frame.start + dice.randrange(dice.choice((12, frame.size)))
+            edited = v.put(edited, place, bytes([dice.randrange(256)]))
+        path.write_bytes(v.reseal(edited, good))
+        compare(path, edited[frame.start : frame.stop].hex())
