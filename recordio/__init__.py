@@ -51,8 +51,10 @@ _HOMES = {
     "recordio.convert.sources": ("from_generator", "from_pydataset"),
     "recordio.dataset": ("Batches", "Dataset", "Shard", "from_tensor_slices", "from_tensors", "open"),
     "recordio.errors": (
-        "ChecksumError", "DataError", "IncompleteError", "LockedError", "MalformedError", "MismatchError", "NotRecordIOError",
-        "RecordIOError", "RequestError", "SignatureError", "SignatureTypeError", "SourceError", "TooNewError", "TruncatedError",
+        "ChecksumError", "DataError", "IncompleteError", "LockedError", "MalformedError", "MismatchError",
+        "NotRecordIOError",
+        "RecordIOError", "RequestError", "SignatureError", "SignatureTypeError", "SourceError", "TooNewError",
+        "TruncatedError",
         "WorkerError",
     ),
     "recordio.progress": ("Progress",),

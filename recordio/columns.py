@@ -10,10 +10,9 @@ Spec: spec/format.md, sections 5 and 6.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,35 +20,6 @@ import numpy as np
 from recordio.schema import Column
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-
-class Pieced:
-    """An array in pieces along its first axis, each in memory of its own that nobody else has.
-
-    What is stored raw stays where it was read until a batch is put together: copied once, and not on the thread that
-    reads. Only `split_rows`, `concat` and `joined` know of it.
-    """
-
-    __slots__ = ("_ends", "pieces")
-
-    def __init__(self, pieces: list[Array]) -> None:
-        self.pieces = pieces
-        self._ends = list(accumulate(map(len, pieces)))
-
-    def __len__(self) -> int:
-        return self._ends[-1]
-
-    def __getitem__(self, rows: slice) -> Array | Pieced:
-        """A part of it, as views."""
-        start, stop, _ = rows.indices(len(self))
-        first = min(bisect_right(self._ends, start), len(self.pieces) - 1)
-        found = []
-        for place in range(first, len(self.pieces)):
-            before = self._ends[place] - len(self.pieces[place])
-            if before >= stop and found:
-                break
-            found.append(self.pieces[place][max(0, start - before) : max(0, stop - before)])
-        return found[0] if len(found) == 1 else Pieced(found)
 
 # Rows longer than this (bytes) are gathered as slices, shorter ones by an index per value; measured, see `gather`.
 _SLICE_ROW_SIZE = 128
@@ -61,14 +31,16 @@ class ColumnValues:
 
     Attributes:
         num_rows: n.
-        values: fixed columns: dtype[n, *shape]; numeric variable columns: dtype[E], all elements back to back, row-major;
-            string-like columns: uint8[bytes], all elements back to back. On the way from a reader to a batch it may
-            be `Pieced`.
+        values: fixed columns: dtype[n, *shape]; numeric variable columns: dtype[E], all elements back to back,
+        row-major;
+            string-like columns: uint8[bytes], all elements back to back.
         validity: bool[n], True where there is a value; optional columns only. A None row is zero in a fixed column, and
             has rank 0, dims 0 and no element in a variable one.
         ranks: uint8[n]; columns of unknown rank only.
         dims: variable columns only: int64[n, k] for k unknown dims; int64[sum of ranks] where the rank is unknown.
         lengths: int64[E], bytes of each element; string-like columns only.
+
+    On the way from a user to an encoder, values of strings may be `Elements`.
     """
 
     num_rows: int
@@ -77,6 +49,22 @@ class ColumnValues:
     ranks: Array | None = None
     dims: Array | None = None
     lengths: Array | None = None
+
+
+class Elements:
+    """Values of a column of strings: the user's own `bytes`, which nobody can change, instead of a copy back to back.
+
+    Only those who cut rows for an encoder know of it: `split_rows`, `concat`, and `recordio.frames`.
+    """
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: list[bytes]) -> None:
+        self.items = items
+
+    def join(self) -> Array:
+        """uint8 of all elements, back to back; read-only."""
+        return np.frombuffer(b"".join(self.items), np.uint8)
 
 
 def element_counts(column: Column, rows: ColumnValues) -> Array:
@@ -88,7 +76,8 @@ def element_counts(column: Column, rows: ColumnValues) -> Array:
 
 
 def row_sizes(column: Column, rows: ColumnValues) -> Array:
-    """Raw bytes of each row, int64[n], with 4 bytes for every dimension and length; what chunks and frames are closed by.
+    """Raw bytes of each row, int64[n], with 4 bytes for every dimension and length; what chunks and frames are closed
+    by.
 
     The true width of dimensions and lengths is known only when a chunk is closed, and boundaries must not depend on it.
     """
@@ -96,16 +85,19 @@ def row_sizes(column: Column, rows: ColumnValues) -> Array:
     if column.is_fixed:
         return np.full(rows.num_rows, column.row_size + overhead, np.int64)
     counts = element_counts(column, rows)
+    sizes: Array
     if rows.ranks is not None:
-        sizes: Array = overhead + 4 * rows.ranks.astype(np.int64)
+        sizes = overhead + 4 * rows.ranks.astype(np.int64)
     else:
         assert rows.dims is not None
         sizes = np.full(rows.num_rows, overhead + 4 * rows.dims.shape[1], np.int64)
     if rows.lengths is None:
-        return sizes + counts * (column.itemsize or 1)
-    byte_ends = offsets(rows.lengths)
-    row_ends = offsets(counts)
-    return sizes + 4 * counts + byte_ends[row_ends[1:]] - byte_ends[row_ends[:-1]]
+        sizes += counts * (column.itemsize or 1)
+        return sizes
+    byte_ends = offsets(rows.lengths)[offsets(counts)]
+    sizes += 4 * counts
+    sizes += np.diff(byte_ends)
+    return sizes
 
 
 def slice_rows(column: Column, rows: ColumnValues, start: int, stop: int) -> ColumnValues:
@@ -117,7 +109,8 @@ def slice_rows(column: Column, rows: ColumnValues, start: int, stop: int) -> Col
 
 def split_rows(column: Column, rows: ColumnValues, bounds: Sequence[int]) -> list[ColumnValues]:
     """Rows bounds[i] to bounds[i + 1] for every i, as views; bounds ascend."""
-    values, validity, ranks, dims, lengths = rows.values, rows.validity, rows.ranks, rows.dims, rows.lengths
+    validity, ranks, dims, lengths = rows.validity, rows.ranks, rows.dims, rows.lengths
+    values: Any = rows.values
     if column.is_fixed:
         return [
             ColumnValues(stop - start, values[start:stop], None if validity is None else validity[start:stop])
@@ -126,10 +119,14 @@ def split_rows(column: Column, rows: ColumnValues, bounds: Sequence[int]) -> lis
     assert dims is not None
     places = list(bounds)
     axes, items, firsts = split_places(column, rows, places)
+    if isinstance(values, Elements):
+        cut: list[Any] = [Elements(values.items[start:stop]) for start, stop in pairwise(items)]
+    else:
+        cut = [values[start:stop] for start, stop in pairwise(firsts)]
     return [
         ColumnValues(
             num_rows=places[part + 1] - places[part],
-            values=values[firsts[part] : firsts[part + 1]],
+            values=cut[part],
             validity=None if validity is None else validity[places[part] : places[part + 1]],
             ranks=None if ranks is None else ranks[places[part] : places[part + 1]],
             dims=dims[axes[part] : axes[part + 1]],
@@ -140,7 +137,7 @@ def split_rows(column: Column, rows: ColumnValues, bounds: Sequence[int]) -> lis
 
 
 def split_places(column: Column, rows: ColumnValues, bounds: list[int]) -> tuple[list[int], list[int], list[int]]:
-    """Where rows begin in `dims` (in rows of it, if the rank is known), in `lengths` and in `values` of a variable column."""
+    """Where rows of a variable column begin in `dims` (in rows of it, if the rank is known), `lengths` and `values`."""
     axes = bounds if rows.ranks is None else offsets(rows.ranks.astype(np.int64))[bounds].tolist()
     items = offsets(element_counts(column, rows))[bounds].tolist()
     firsts = items if rows.lengths is None else offsets(rows.lengths)[items].tolist()
@@ -176,39 +173,27 @@ def take_rows(column: Column, rows: ColumnValues, indices: Array) -> ColumnValue
     return taken
 
 
-def concat(parts: Sequence[ColumnValues], *, pieced: bool = False) -> ColumnValues:
-    """The rows of all parts, in order; a single array is returned as it is, several are copied. At least one part.
-
-    Args:
-        pieced: leave values in pieces where some of them are.
-    """
+def concat(parts: Sequence[ColumnValues]) -> ColumnValues:
+    """The rows of all parts, in order; a single part is returned as it is, several are copied. At least one part."""
     if len(parts) == 1:
-        return parts[0] if pieced else joined(parts[0])
+        return parts[0]
 
     def join(arrays: list[Array | None]) -> Any:
         return None if arrays[0] is None else np.concatenate(arrays)  # type: ignore[arg-type]
 
     values: list[Any] = [part.values for part in parts]
-    if any(isinstance(array, Pieced) for array in values):
-        values = [piece for array in values for piece in (array.pieces if isinstance(array, Pieced) else [array])]
+    if all(isinstance(part, Elements) for part in values):
+        joined: Any = Elements([item for part in values for item in part.items])
     else:
-        pieced = False
+        joined = join([part.join() if isinstance(part, Elements) else part for part in values])
     return ColumnValues(
         num_rows=sum([part.num_rows for part in parts]),
-        values=Pieced(values) if pieced else join(values),  # type: ignore[arg-type]
+        values=joined,
         validity=join([part.validity for part in parts]),
         ranks=join([part.ranks for part in parts]),
         dims=join([part.dims for part in parts]),
         lengths=join([part.lengths for part in parts]),
     )
-
-
-def joined(rows: ColumnValues) -> ColumnValues:
-    """The same rows with values in one array."""
-    values: Any = rows.values
-    if not isinstance(values, Pieced):
-        return rows
-    return replace(rows, values=np.concatenate(values.pieces))
 
 
 def empty(column: Column) -> ColumnValues:

@@ -20,7 +20,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from recordio.columns import Array, ColumnValues, concat, empty, joined, owned, split_rows, take_rows
+from recordio.columns import Array, ColumnValues, concat, split_rows, take_rows
 from recordio.errors import RequestError
 from recordio.infer import infer_batch_signature, infer_signature
 from recordio.leaves import batch_leaf, record_leaf, record_leaves
@@ -90,9 +90,13 @@ class Dataset:
             return ()
         return tuple(
             Shard(
-                name=entry.name, first_record=int(reader.first_records[ordinal]), num_records=entry.num_records,
-                raw_size=entry.raw_size, stored_size=entry.file_size, num_chunks=entry.num_chunks,
-            )  # fmt: skip
+                name=entry.name,
+                first_record=int(reader.first_records[ordinal]),
+                num_records=entry.num_records,
+                raw_size=entry.raw_size,
+                stored_size=entry.file_size,
+                num_chunks=entry.num_chunks,
+            )
             for ordinal, entry in enumerate(reader.shards)
         )
 
@@ -106,7 +110,9 @@ class Dataset:
         if isinstance(reader, MemoryReader) and (len(rows) < reader.num_records or len(ordinals) < len(reader.columns)):
             # Only what is in view is sent: a part of a data set in memory goes to every worker.
             columns = self.read_columns(0, len(rows))
-            reader = replace(reader, schema=self.schema, columns=columns, num_records=len(rows), whole=reader.fingerprint)
+            reader = replace(
+                reader, schema=self.schema, columns=columns, num_records=len(rows), whole=reader.fingerprint
+            )
             rows, ordinals = range(len(rows)), tuple(range(len(columns)))
         return Dataset, (reader, rows, self.schema, ordinals, self._on_corrupt)
 
@@ -146,7 +152,9 @@ class Dataset:
             raise IndexError(f"record {index} of a data set of {len(self)} records") from None
         columns = self.schema.columns
         found = self._reader.record(number, self._ordinals)
-        return self.schema.unflatten([record_leaf(c, values, row) for c, (values, row) in zip(columns, found, strict=True)])
+        return self.schema.unflatten(
+            [record_leaf(c, values, row) for c, (values, row) in zip(columns, found, strict=True)]
+        )
 
     def __iter__(self) -> Iterator[Any]:
         """The records in order; the next chunks are decoded meanwhile."""
@@ -194,12 +202,12 @@ class Dataset:
         """Rows [start, stop) of the view, a ColumnValues for every column; the caller's own."""
         return self._reader.rows(np.asarray(self._rows[start:stop], np.int64), self._ordinals)
 
-    def stream_columns(self, *, workers: int | None = None, pieced: bool = False) -> Iterator[list[ColumnValues]]:
+    def stream_columns(self, *, workers: int | None = None, align: int = 1) -> Iterator[list[ColumnValues]]:
         """All rows of the view in order, in runs; what is damaged is left out under on_corrupt="skip".
 
         Args:
             workers: threads that read and decode ahead; as many as there are processors by default.
-            pieced: values may be `Pieced`, for whoever puts them together anyway.
+            align: runs begin at multiples of so many rows, where that costs nothing.
         """
         rows = self._rows
         if not len(rows):
@@ -209,14 +217,16 @@ class Dataset:
         if rows.step < 0 or rows.step > _STREAM_STEP:
             yield from self._scattered()
             return
-        reader = self._reader.stream(low, high, self._ordinals, workers=workers, on_corrupt=self._on_corrupt)
+        reader = self._reader.stream(
+            low, high, self._ordinals, workers=workers, on_corrupt=self._on_corrupt, align=align
+        )
         for piece in reader:
             self._lost.update(dict.fromkeys(piece.lost))
-            columns = piece.columns if pieced else [joined(values) for values in piece.columns]
+            columns = piece.columns
             if rows.step != 1:
                 numbers = np.arange(piece.start, piece.stop) if piece.numbers is None else piece.numbers
                 kept = np.flatnonzero((numbers - low) % rows.step == 0)
-                columns = [take_rows(c, joined(v), kept) for c, v in zip(self.schema.columns, columns, strict=True)]
+                columns = [take_rows(c, v, kept) for c, v in zip(self.schema.columns, columns, strict=True)]
             if columns[0].num_rows:
                 yield columns
 
@@ -224,7 +234,9 @@ class Dataset:
         if self._on_corrupt == "skip":
             # Backwards or with gaps, damage is met record by record: what can be read at all is found in order first.
             low, high = min(self._rows[0], self._rows[-1]), max(self._rows[0], self._rows[-1]) + 1
-            lost = [piece.lost for piece in self._reader.stream(low, high, self._ordinals, workers=1, on_corrupt="skip")]
+            lost = [
+                piece.lost for piece in self._reader.stream(low, high, self._ordinals, workers=1, on_corrupt="skip")
+            ]
             ranges = [found for part in lost for found in part]
             self._lost.update(dict.fromkeys(ranges))
         else:
@@ -254,7 +266,9 @@ class Dataset:
 
     def make_batch(self, rows: Sequence[ColumnValues]) -> Any:
         """The structure of a batch from the rows of its columns, without copying."""
-        return self.schema.unflatten([batch_leaf(c, values) for c, values in zip(self.schema.columns, rows, strict=True)])
+        return self.schema.unflatten(
+            [batch_leaf(c, values) for c, values in zip(self.schema.columns, rows, strict=True)]
+        )
 
 
 # Rows further apart than this are picked one by one; nearer ones are read in order and thinned out.
@@ -300,28 +314,37 @@ class Batches:
     def __iter__(self) -> Iterator[Any]:
         """The batches in order; the next chunks are decoded meanwhile."""
         columns, batch_size = self.dataset.schema.columns, self.batch_size
+        make_batch, unflatten = self.dataset.make_batch, self.dataset.schema.unflatten
+        is_plain = all(column.is_fixed and not column.optional for column in columns)
         held: list[Sequence[ColumnValues]] = []  # of the batch that is not full yet
         num_held = 0
-        for rows in self.dataset.stream_columns(workers=self.workers, pieced=True):
+        for rows in self.dataset.stream_columns(workers=self.workers, align=batch_size):
             num_rows = rows[0].num_rows
             if num_held + num_rows < batch_size:
                 held.append(rows)
                 num_held += num_rows
                 continue
-            bounds = [0, *range(batch_size - num_held, num_rows + 1, batch_size)]
-            num_full = len(bounds) - 1
-            if bounds[-1] < num_rows:
-                bounds.append(num_rows)
-            parts: list[tuple[ColumnValues, ...]] = list(
-                zip(*[split_rows(c, values, bounds) for c, values in zip(columns, rows, strict=True)], strict=True)
-            )
-            yield self._join([*held, parts[0]])
-            for part in parts[1:num_full]:
-                yield self._join([part])
-            held = list(parts[num_full:])
-            num_held = num_rows - bounds[num_full]
+            ends = range(batch_size - num_held, num_rows + 1, batch_size)  # of the batches that end in these rows
+            if is_plain:
+                # Nothing but arrays: the way of a projection, where a batch costs more than its bytes.
+                first, _, last = self._split(rows, [0, ends[0], ends[-1], num_rows])
+                yield self._join([*held, first])
+                arrays = [values.values for values in rows]
+                for start in ends[:-1]:
+                    yield unflatten([array[start : start + batch_size] for array in arrays])
+            else:
+                first, *middle, last = self._split(rows, [0, *ends, num_rows])
+                yield self._join([*held, first])
+                for part in middle:
+                    yield make_batch(part)
+            num_held = num_rows - ends[-1]
+            held = [last] if num_held else []
         if num_held and not self.drop_remainder:
             yield self._join(held)
+
+    def _split(self, rows: list[ColumnValues], bounds: list[int]) -> list[Sequence[ColumnValues]]:
+        columns = self.dataset.schema.columns
+        return list(zip(*[split_rows(c, values, bounds) for c, values in zip(columns, rows, strict=True)], strict=True))
 
     def _join(self, parts: Sequence[Sequence[ColumnValues]]) -> Any:
         return self.dataset.make_batch([concat(column) for column in zip(*parts, strict=True)])

@@ -2,7 +2,7 @@
 
     directory of chunk 0 | of chunk 1 | ...  ->  one table of their columns, one of their frames
 
-The same checks as in `recordio.format.chunk`, for all chunks with one numpy call each: what a projection reads of a chunk is
+The same checks as in `recordio.format.chunk`, for all chunks with one numpy call each: a projection reads of a chunk
 so little that the checks of its directory, one by one in Python, would take most of the time. What is wrong where is
 not said here; whoever asks reads that chunk alone.
 
@@ -19,8 +19,8 @@ import numpy as np
 from recordio.columns import Array, offsets
 from recordio.errors import MalformedError
 from recordio.format import layout
-from recordio.format.chunk import CHUNK_HEADER_SIZE, directory_size
 from recordio.format.checksum import Buffer
+from recordio.format.chunk import CHUNK_HEADER_SIZE, directory_size
 from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, ENCODING_PLAIN
 
 _UNIT = 16  # bytes: the head is one, the entry of a column two, the entry of a frame one
@@ -85,7 +85,9 @@ def decode_directories(
     frames = joined.view("<u4").reshape(-1, 4)[is_frame].astype(np.int64)
     first_frames = offsets(counts.ravel())[:-1]
     sums = np.add.reduceat(frames[:, :3], first_frames, axis=0).reshape(*counts.shape, 3)
-    _check((sums[..., 0] == num_records[:, None]).all() and (sums[..., 1] == raw).all() and (sums[..., 2] == stored).all())
+    _check(
+        (sums[..., 0] == num_records[:, None]).all() and (sums[..., 1] == raw).all() and (sums[..., 2] == stored).all()
+    )
     is_zstd = np.repeat(codecs.ravel() == CODEC_ZSTD, counts.ravel())
     allowed = frames[:, 1] + np.where(is_zstd, (frames[:, 1] >> 8) + 64, 0)
     exact = is_zstd | (frames[:, 1] == frames[:, 2])

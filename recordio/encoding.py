@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from recordio.columns import Array, ColumnValues, concat, row_sizes, slice_rows
+from recordio.columns import Array, ColumnValues, row_sizes, slice_rows
 from recordio.errors import RequestError
 from recordio.format import layout
 from recordio.format.checksum import crc
@@ -32,6 +32,8 @@ DEFAULT_COLUMN_CHUNK_SIZE = 16 << 10
 DEFAULT_FRAME_SIZE = 64 << 10
 # Rows under way to the encoder threads, in raw bytes; at least one chunk is always let through.
 MAX_BYTES_IN_FLIGHT = 64 << 20
+# Raw bytes that an encoder thread is given at once, or a little more.
+TASK_SIZE = 4 << 20
 
 _CODECS = {"none": CODEC_RAW, "zstd": CODEC_ZSTD}
 
@@ -51,7 +53,7 @@ class WriteOptions:
         Raises:
             RequestError: an unknown codec, or a number out of range.
         """
-        if not isinstance(self.codec, str) or self.codec not in _CODECS:
+        if self.codec not in list(_CODECS):  # a list is compared with, so that anything can be asked for
             raise RequestError(f"unknown codec {self.codec!r}", advice=f"Use one of {', '.join(_CODECS)}")
         if type(self.level) is not int or not 1 <= self.level <= MAX_LEVEL:
             raise RequestError(f"level {self.level!r} is not an int between 1 and {MAX_LEVEL}")
@@ -60,7 +62,9 @@ class WriteOptions:
             if value is None and name == "chunk_size":
                 continue
             if type(value) is not int or not 1 <= value <= layout.MAX_FRAME_RAW_SIZE:
-                raise RequestError(f"{name} {value!r} is not an int between 1 and {layout.MAX_FRAME_RAW_SIZE}, in bytes")
+                raise RequestError(
+                    f"{name} {value!r} is not an int between 1 and {layout.MAX_FRAME_RAW_SIZE}, in bytes"
+                )
         if self.chunk_size is not None:
             return self
         return replace(self, chunk_size=max(DEFAULT_CHUNK_SIZE, DEFAULT_COLUMN_CHUNK_SIZE * len(schema.columns)))
@@ -91,7 +95,7 @@ def encode_chunk(schema: Schema, parts: Sequence[Sequence[ColumnValues]], option
     """
     encoded = [
         encode_column(
-            column, concat([part[ordinal] for part in parts]),
+            column, [part[ordinal] for part in parts],
             frame_size=options.frame_size, codec=_CODECS[options.codec], level=options.level,
         )
         for ordinal, column in enumerate(schema.columns)
@@ -156,7 +160,10 @@ class ChunkAssembler:
             stop = max(stop, start + 1)
             size = int(ends[stop - 1]) - before
             self._parts.append(
-                [slice_rows(column, values, start, stop) for column, values in zip(self._schema.columns, rows, strict=True)]
+                [
+                    slice_rows(column, values, start, stop)
+                    for column, values in zip(self._schema.columns, rows, strict=True)
+                ]
             )
             self._filled += size
             self._shard_filled += size
@@ -171,43 +178,71 @@ class ChunkAssembler:
 
 
 class ChunkEncoder:
-    """Encodes chunks on threads and gives them back in order, with a bounded number of bytes under way."""
+    """Encodes chunks on threads and gives them back in order, with a bounded number of bytes under way.
+
+    A task is several chunks: what does not compress is encoded in less time than two threads take to hand it over.
+    """
 
     def __init__(self, schema: Schema, options: WriteOptions, *, workers: int) -> None:
         self._schema = schema
         self._options = options
         self._workers = workers
+        # Whoever asks for small chunks wants little to be lost: they are handed on, and written, one by one.
+        self._wanted_size = TASK_SIZE if (options.chunk_size or 0) >= DEFAULT_CHUNK_SIZE else 1
         self._executor: ThreadPoolExecutor | None = None
-        self._pending: deque[tuple[ChunkRows, Future[EncodedChunk]]] = deque()
+        self._task: list[ChunkRows] = []  # chunks of the task that is being collected
+        self._task_size = 0
+        self._pending: deque[tuple[list[int], int, Future[list[EncodedChunk]]]] = deque()  # shard_ids, raw bytes
         self._in_flight = 0
 
     def push(self, rows: ChunkRows) -> Iterator[tuple[int, EncodedChunk]]:
         """Hand one chunk over, and give those that are ready: (shard_id, chunk)."""
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(self._workers, thread_name_prefix="recordio-encode")
-        self._pending.append((rows, self._executor.submit(encode_chunk, self._schema, rows.parts, self._options)))
-        self._in_flight += rows.size
+        self._task.append(rows)
+        self._task_size += rows.size
+        if self._task_size < self._wanted_size:
+            return
+        self._submit()
         most = 2 * self._workers + 1
         while self._pending and (
-            self._pending[0][1].done() or len(self._pending) > most or (self._in_flight > MAX_BYTES_IN_FLIGHT and len(self._pending) > 1)
+            self._pending[0][2].done()
+            or len(self._pending) > most
+            or (self._in_flight > MAX_BYTES_IN_FLIGHT and len(self._pending) > 1)
         ):
-            yield self._pop()
+            yield from self._pop()
 
     def drain(self) -> Iterator[tuple[int, EncodedChunk]]:
         """Wait for all that is under way."""
+        if self._task:
+            self._submit()
         while self._pending:
-            yield self._pop()
+            yield from self._pop()
 
     def close(self) -> None:
         """Drop what is under way and end the threads."""
-        for _, future in self._pending:
+        self._task = []
+        for _, _, future in self._pending:
             future.cancel()
         self._pending.clear()
         if self._executor is not None:
             self._executor.shutdown(wait=True, cancel_futures=True)
             self._executor = None
 
-    def _pop(self) -> tuple[int, EncodedChunk]:
-        rows, future = self._pending.popleft()
-        self._in_flight -= rows.size
-        return rows.shard_id, future.result()
+    def _submit(self) -> None:
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(self._workers, thread_name_prefix="recordio-encode")
+        task, size = self._task, self._task_size
+        self._task, self._task_size = [], 0
+        future = self._executor.submit(_encode_chunks, self._schema, [rows.parts for rows in task], self._options)
+        self._pending.append(([rows.shard_id for rows in task], size, future))
+        self._in_flight += size
+
+    def _pop(self) -> Iterator[tuple[int, EncodedChunk]]:
+        shard_ids, size, future = self._pending.popleft()
+        self._in_flight -= size
+        yield from zip(shard_ids, future.result(), strict=True)
+
+
+def _encode_chunks(
+    schema: Schema, chunks: list[list[list[ColumnValues]]], options: WriteOptions
+) -> list[EncodedChunk]:
+    return [encode_chunk(schema, parts, options) for parts in chunks]

@@ -11,8 +11,8 @@
       LockedError          somebody else is writing there
       WorkerError          one of our own worker processes died
 
-A location is data, not only text: `path`, `shard`, `chunk`, `column`, `records`, `offset`, `record`. What the user's own
-code raised keeps its type. Errors of the operating system pass through untouched.
+A location is data, not only text: `path`, `shard`, `chunk`, `column`, `records`, `offset`, `record`. What the user's
+own code raised keeps its type. Errors of the operating system pass through untouched.
 
 Spec: spec/format.md, section 1.
 """
@@ -75,7 +75,11 @@ class RecordIOError(Exception):
     def location(self) -> dict[str, Any]:
         """The known parts of the location, as plain values for JSON."""
         found = {field: getattr(self, field) for field in self._FIELDS if field != "advice"}
-        return {field: list(value) if isinstance(value, tuple) else value for field, value in found.items() if value is not None}
+        return {
+            field: list(value) if isinstance(value, tuple) else value
+            for field, value in found.items()
+            if value is not None
+        }
 
     def __str__(self) -> str:
         where = []
@@ -95,7 +99,9 @@ class RecordIOError(Exception):
         return _rebuild, (type(self), self.message, where, tuple(getattr(self, "__notes__", ())))
 
 
-def _rebuild(kind: type[RecordIOError], message: str, where: dict[str, Any], notes: tuple[str, ...] = ()) -> RecordIOError:
+def _rebuild(
+    kind: type[RecordIOError], message: str, where: dict[str, Any], notes: tuple[str, ...] = ()
+) -> RecordIOError:
     error = kind(message, **where)
     for note in notes:
         error.add_note(note)

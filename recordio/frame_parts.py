@@ -16,23 +16,20 @@ from itertools import pairwise
 
 import numpy as np
 
-from recordio.columns import Array, ColumnValues, Pieced, element_counts, offsets
+from recordio.columns import Array, ColumnValues, element_counts, offsets
 from recordio.errors import MalformedError
 from recordio.format import layout
 from recordio.format.objects import unpack
 from recordio.schema import Column
 
 
-def parse_frames(
-    column: Column, raw: Sequence[Array], counts: Sequence[int], width: int, *, pieced: bool = False
-) -> ColumnValues:
+def parse_frames(column: Column, raw: Sequence[Array], counts: Sequence[int], width: int) -> ColumnValues:
     """Cut the raw bytes of consecutive frames of a variable or optional column into their parts.
 
     Args:
         raw: uint8 of each frame, at least one; what is writable may be kept.
         counts: rows of each frame.
         width: bytes of a dimension or length.
-        pieced: leave bytes in the frames, where those are writable, as `Pieced`.
 
     Returns:
         The rows of all frames, in writable memory.
@@ -43,7 +40,7 @@ def parse_frames(
     if column.is_fixed:
         rows = _parse_fixed(column, raw, counts)
     else:
-        rows = _parse_variable(column, raw, counts, width, pieced and column.dtype == "bytes")
+        rows = _parse_variable(column, raw, counts, width)
     if column.dtype == "bool":
         check_bool(rows)
     return rows
@@ -54,6 +51,37 @@ def check_bool(rows: ColumnValues) -> None:
     stored = rows.values.view(np.uint8)
     if stored.size and int(stored.max()) > 1:
         raise MalformedError(f"a bool stored as {int(stored.max())}")
+
+
+def check_variable(column: Column, rows: ColumnValues, counts: Sequence[int], value_sizes: Array) -> None:
+    """Check rows of a column of known rank, without None, that were taken from frames without looking at their numbers.
+
+    Args:
+        rows: with `dims`, and `lengths` of strings, as they are stored.
+        counts: rows of each frame.
+        value_sizes: int64, bytes of the values of each frame.
+
+    Raises:
+        MalformedError: a frame breaks a rule; which one is not said.
+    """
+    assert rows.dims is not None
+    total = int(value_sizes.sum())
+    numbers, limit = (rows.dims, layout.MAX_DIM) if rows.lengths is None else (rows.lengths, total)
+    if numbers.size and not 0 <= int(numbers.min()) <= int(numbers.max()) <= limit:
+        raise MalformedError(f"a dimension or length of {int(numbers.max())}; at most {limit} is possible here")
+    if rows.lengths is None:
+        _check_products(column, rows, total, len(counts))
+        sizes = element_counts(column, rows) * (column.itemsize or 1)
+    else:
+        sizes = rows.lengths.reshape(rows.num_rows, -1).sum(axis=1)
+    if _sums(offsets(sizes), counts) != value_sizes.tolist():
+        raise MalformedError("the rows of a frame do not fill it")
+    if column.dtype == "str":
+        _check_text(rows)
+    elif column.dtype == "msgpack":
+        _check_objects(rows)
+    elif column.dtype == "bool":
+        check_bool(rows)
 
 
 def _parse_fixed(column: Column, raw: Sequence[Array], counts: Sequence[int]) -> ColumnValues:
@@ -68,9 +96,7 @@ def _parse_fixed(column: Column, raw: Sequence[Array], counts: Sequence[int]) ->
     return ColumnValues(num_rows, shaped, validity)
 
 
-def _parse_variable(
-    column: Column, raw: Sequence[Array], counts: Sequence[int], width: int, pieced: bool
-) -> ColumnValues:
+def _parse_variable(column: Column, raw: Sequence[Array], counts: Sequence[int], width: int) -> ColumnValues:
     cutter = _Cutter(raw)
     num_rows = sum(counts)
     rows = ColumnValues(num_rows, raw[0][:0])
@@ -93,11 +119,7 @@ def _parse_variable(
     if column.is_string_like:
         elements = _sums(row_ends, counts)
         rows.lengths = cutter.cut_numbers(elements, width, cutter.largest)
-        pieces = cutter.cut_pieces(_sums(offsets(rows.lengths), elements))
-        if pieced and len(pieces) > 1 and all(piece.flags.writeable for piece in pieces):
-            rows.values = Pieced(pieces)  # type: ignore[assignment]
-        else:
-            rows.values = _whole(pieces)
+        rows.values = cutter.cut(_sums(offsets(rows.lengths), elements), column.numpy_dtype)
         if column.dtype == "str":
             _check_text(rows)
         elif column.dtype == "msgpack":
@@ -120,17 +142,6 @@ def _sums(ends: Array, counts: Sequence[int]) -> list[int]:
     return sums
 
 
-def _whole(pieces: list[Array], dtype: np.dtype[np.generic] | None = None) -> Array:
-    whole: Array
-    if len(pieces) > 1:
-        whole = np.concatenate(pieces)
-    elif pieces[0].flags.writeable and (dtype is None or dtype.itemsize == 1):
-        whole = pieces[0]
-    else:
-        whole = pieces[0].copy()  # aligned, too
-    return whole if dtype is None else whole.view(dtype)
-
-
 class _Cutter:
     """Cuts the same part from each frame, and puts it together; refuses to go past the end of a frame."""
 
@@ -142,10 +153,6 @@ class _Cutter:
 
     def cut(self, sizes: Sequence[int], dtype: np.dtype[np.generic] | None = None) -> Array:
         """The next bytes of each frame, so many of each: new memory, or a view of a writable frame."""
-        return _whole(self.cut_pieces(sizes), dtype)
-
-    def cut_pieces(self, sizes: Sequence[int]) -> list[Array]:
-        """The next bytes of each frame, so many of each: views."""
         pieces = []
         for number, (raw, size) in enumerate(zip(self._raw, sizes, strict=True)):
             start = self._places[number]
@@ -153,7 +160,14 @@ class _Cutter:
             if stop > len(raw):
                 raise MalformedError(f"a frame of {len(raw)} bytes holds parts of {stop} bytes and more")
             pieces.append(raw[start:stop])
-        return pieces
+        whole: Array
+        if len(pieces) > 1:
+            whole = np.concatenate(pieces)
+        elif pieces[0].flags.writeable and (dtype is None or dtype.itemsize == 1):
+            whole = pieces[0]
+        else:
+            whole = pieces[0].copy()  # aligned, too
+        return whole if dtype is None else whole.view(dtype)
 
     def cut_numbers(self, counts: Sequence[int], width: int, limit: int) -> Array:
         """The next numbers of each frame, so many of each: int64."""
@@ -217,7 +231,9 @@ def _check_text(rows: ColumnValues) -> None:
     try:
         str(rows.values.data, "utf-8")
     except UnicodeDecodeError as error:
-        raise MalformedError(f"text that is not UTF-8: {error.reason} at byte {error.start} of the frame's values") from None
+        raise MalformedError(
+            f"text that is not UTF-8: {error.reason} at byte {error.start} of the frame's values"
+        ) from None
     starts = offsets(rows.lengths)[:-1][rows.lengths > 0]
     if bool(((rows.values[starts] & 0xC0) == 0x80).any()):
         raise MalformedError("text that is not UTF-8: an element begins inside a character")

@@ -10,14 +10,18 @@ Spec: spec/format.md, sections 5, 6 and 10.
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
-from recordio.columns import Array, ColumnValues, empty, row_sizes, split_places
+from recordio.columns import Array, ColumnValues, Elements, concat, empty, row_sizes, split_places
 from recordio.errors import ChecksumError, MalformedError, RecordIOError, TruncatedError
 from recordio.format import layout
-from recordio.format.checksum import crc
+from recordio.format.checksum import crc_of_frame
 from recordio.format.chunk import ColumnChunk, Frame
 from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, MAX_WHOLE_SIZE, compress, decompress, decompress_into
 from recordio.frame_parts import check_bool, parse_frames
@@ -28,6 +32,7 @@ _MIN_GAIN = 0.1
 # Frames compressed before a column chunk is given up as incompressible.
 _PROBE_FRAMES = 2
 _PROBE_RATIO = 0.97
+_FEW_ROWS = 1024  # up to here, cutting a list is faster than cutting an array
 
 _Parts = list[bytes | memoryview]  # the bytes of one frame, back to back
 
@@ -43,18 +48,29 @@ class EncodedColumn:
 
 
 def frame_bounds(column: Column, rows: ColumnValues, frame_size: int) -> list[int]:
-    """Row numbers at which frames begin, and the end: a frame is closed at the last row that fits `frame_size` bytes."""
+    """Row numbers at which frames begin, and the end: a frame closes at the last row that fits `frame_size` bytes."""
     if column.is_fixed:
-        size = column.row_size + column.optional
-        step = max(1, frame_size // size) if size else rows.num_rows
-        return [*range(0, rows.num_rows, step), rows.num_rows]
+        return _fixed_bounds(column, rows.num_rows, frame_size)
     return close_at(row_sizes(column, rows), frame_size)
+
+
+def _fixed_bounds(column: Column, num_rows: int, frame_size: int) -> list[int]:
+    size = column.row_size + column.optional
+    step = max(1, frame_size // size) if size else num_rows
+    return [*range(0, num_rows, step), num_rows]
 
 
 def close_at(sizes: Array, limit: int) -> list[int]:
     """Cut consecutive rows into runs of at most `limit` bytes, at least one row each; gives the bounds, from 0 to n."""
     ends = np.cumsum(sizes)
     bounds = [0]
+    if len(ends) <= _FEW_ROWS:
+        few: list[int] = ends.tolist()
+        while bounds[-1] < len(few):
+            start = bounds[-1]
+            before = few[start - 1] if start else 0
+            bounds.append(max(start + 1, bisect_right(few, before + limit)))
+        return bounds
     while bounds[-1] < len(ends):
         start = bounds[-1]
         before = int(ends[start - 1]) if start else 0
@@ -62,20 +78,29 @@ def close_at(sizes: Array, limit: int) -> list[int]:
     return bounds
 
 
-def encode_column(column: Column, rows: ColumnValues, *, frame_size: int, codec: int, level: int) -> EncodedColumn:
+def encode_column(
+    column: Column, rows: ColumnValues | Sequence[ColumnValues], *, frame_size: int, codec: int, level: int
+) -> EncodedColumn:
     """Encode the rows of one column of one chunk.
 
     Args:
-        rows: at least one row; its arrays must stay unchanged until the payload is written.
+        rows: at least one row, in one piece or several; its arrays must stay unchanged until the payload is written.
         frame_size: raw bytes of a frame.
         codec: CODEC_ZSTD compresses where it gains at least 10 %.
 
     Raises:
         MalformedError: one row takes more than a frame may hold (1 GiB).
     """
-    width = 0 if column.is_fixed else _length_width(rows)
-    bounds = frame_bounds(column, rows, frame_size)
-    parts = _frame_parts(column, rows, width, bounds)
+    width = 0
+    pieces = [rows] if isinstance(rows, ColumnValues) else rows
+    if column.is_fixed and not column.optional:
+        bounds = _fixed_bounds(column, sum([piece.num_rows for piece in pieces]), frame_size)
+        parts = _fixed_frames(column, pieces, bounds)
+    else:
+        joined = concat(pieces)
+        width = 0 if column.is_fixed else _length_width(joined)
+        bounds = frame_bounds(column, joined, frame_size)
+        parts = _frame_parts(column, joined, width, bounds)
     raw_sizes = [sum(map(len, frame)) for frame in parts]
     if max(raw_sizes, default=0) > layout.MAX_FRAME_RAW_SIZE:
         raise MalformedError("one record takes more than 1 GiB in this column", column=column.name)
@@ -85,7 +110,7 @@ def encode_column(column: Column, rows: ColumnValues, *, frame_size: int, codec:
     for start, stop, raw_size, frame in zip(bounds[:-1], bounds[1:], raw_sizes, stored, strict=True):
         checksum = stored_size = 0
         for part in frame:
-            checksum = crc(part, checksum)
+            checksum = crc_of_frame(part, checksum)
             stored_size += len(part)
         frames.append(Frame(stop - start, raw_size, stored_size, checksum))
     return EncodedColumn(
@@ -95,7 +120,13 @@ def encode_column(column: Column, rows: ColumnValues, *, frame_size: int, codec:
 
 
 def decode_frames(
-    column: Column, chunk: ColumnChunk, stored: memoryview, *, first: int = 0, stop: int | None = None, owned: bool = False
+    column: Column,
+    chunk: ColumnChunk,
+    stored: memoryview,
+    *,
+    first: int = 0,
+    stop: int | None = None,
+    owned: bool = False,
 ) -> ColumnValues:
     """Verify and decode consecutive frames of one column of one chunk.
 
@@ -116,7 +147,9 @@ def decode_frames(
     row = first_row = sum(frame.num_records for frame in chunk.frames[:first])
     start = 0
     parts: list[Array] = []
-    whole = _fixed_buffer(column, chunk, frames, stored, owned=owned) if column.is_fixed and not column.optional else None
+    whole = (
+        _fixed_buffer(column, chunk, frames, stored, owned=owned) if column.is_fixed and not column.optional else None
+    )
     filled = 0
     for frame in frames:
         try:
@@ -167,9 +200,7 @@ def _parse_located(
     raise found.locate(column=column.name)
 
 
-def _check_bools(
-    column: Column, frames: tuple[Frame, ...], rows: ColumnValues, *, first_row: int, place: int
-) -> None:
+def _check_bools(column: Column, frames: tuple[Frame, ...], rows: ColumnValues, *, first_row: int, place: int) -> None:
     try:
         check_bool(rows)
     except MalformedError as error:
@@ -194,7 +225,7 @@ def verify_frame(frame: Frame, stored: memoryview) -> None:
     """Check the stored bytes of one frame against its directory entry."""
     if len(stored) != frame.stored_size:
         raise TruncatedError(f"the file ends inside a frame, after {len(stored)} of {frame.stored_size} bytes")
-    computed = crc(stored)
+    computed = crc_of_frame(stored)
     if computed != frame.crc:
         raise ChecksumError(f"frame checksum is {computed:#010x}, the directory says {frame.crc:#010x}")
 
@@ -206,7 +237,9 @@ def check_column_chunk(column: Column, chunk: ColumnChunk) -> None:
         MalformedError: a length width or a raw size that the column's type does not allow.
     """
     if bool(chunk.length_width) == column.is_fixed:
-        raise MalformedError(f"length width {chunk.length_width} in a column {column.dtype}{column.shape}", column=column.name)
+        raise MalformedError(
+            f"length width {chunk.length_width} in a column {column.dtype}{column.shape}", column=column.name
+        )
     if column.is_fixed:
         size = column.row_size + column.optional
         for frame in chunk.frames:
@@ -252,24 +285,52 @@ def _length_width(rows: ColumnValues) -> int:
     return next(width for width in (1, 2, 4, 8) if largest < 1 << 8 * width)
 
 
+def _fixed_frames(column: Column, pieces: Sequence[ColumnValues], bounds: list[int]) -> list[_Parts]:
+    """The bytes of each frame of a column without None: views; of two pieces, where a frame lies in both."""
+    size = column.row_size
+    frames: list[_Parts] = [[] for _ in bounds[1:]]
+    before = frame = 0  # rows
+    for piece in pieces:
+        data = _bytes_of(piece.values)
+        end = before + piece.num_rows
+        while frame < len(frames) and bounds[frame] < end:
+            start, stop = max(bounds[frame], before), min(bounds[frame + 1], end)
+            frames[frame].append(data[(start - before) * size : (stop - before) * size])
+            if stop < bounds[frame + 1]:
+                break
+            frame += 1
+        before = end
+    return frames
+
+
 def _frame_parts(column: Column, rows: ColumnValues, width: int, bounds: list[int]) -> list[_Parts]:
     """The bytes of each frame: views of the parts of all rows."""
+    elements: list[list[bytes]] | None = None
     if column.is_fixed:
         sections = [(_bytes_of(rows.values), bounds, column.row_size)]
     else:
         assert rows.dims is not None
         axes, items, firsts = split_places(column, rows, bounds)
-        sections = [(_bytes_of(rows.values), firsts, rows.values.itemsize)]
+        values: Any = rows.values
+        if isinstance(values, Elements):
+            elements = [values.items[start:stop] for start, stop in pairwise(items)]
+            sections = []
+        else:
+            sections = [(_bytes_of(values), firsts, values.itemsize)]
         if rows.lengths is not None:
             sections.insert(0, (_bytes_of(rows.lengths.astype(f"<u{width}")), items, width))
         if rows.dims.size:
             a_row = rows.dims.shape[1] if rows.ranks is None else 1
             sections.insert(0, (_bytes_of(rows.dims.astype(f"<u{width}")), axes, a_row * width))
     sections[:0] = [(_bytes_of(flags), bounds, 1) for flags in (rows.validity, rows.ranks) if flags is not None]
-    return [
-        [section[places[frame] * size : places[frame + 1] * size] for section, places, size in sections]
-        for frame in range(len(bounds) - 1)
+    cut = [
+        [section[start * size : stop * size] for start, stop in pairwise(places)] for section, places, size in sections
     ]
+    frames: list[_Parts] = [list(parts) for parts in zip(*cut, strict=True)]
+    if elements is not None:
+        for parts, own in zip(frames, elements, strict=True):
+            parts += own
+    return frames
 
 
 def _bytes_of(array: Array) -> memoryview:

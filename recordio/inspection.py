@@ -21,7 +21,6 @@ import numpy as np
 
 from recordio.chunk_checks import Damage, damage_of, scan_chunks
 from recordio.column_summary import ColumnSummary, Summarizer
-from recordio.columns import joined
 from recordio.errors import IncompleteError, MismatchError, RecordIOError, TruncatedError
 from recordio.format import layout
 from recordio.format.codec import CODEC_NAMES
@@ -195,9 +194,8 @@ class _Inspector:
         raw_size = 0
         for rows in reader.stream(0, reader.num_records, ordinals, workers=workers, on_corrupt="skip"):
             for summarizer, values in zip(summarizers, rows.columns, strict=True):
-                whole = joined(values)
-                summarizer.add(whole)
-                raw_size += whole.values.nbytes
+                summarizer.add(values)
+                raw_size += values.values.nbytes
             for lost in rows.lost:
                 path = os.path.join(reader.source.directory, reader.shards[lost.shard].name)
                 self._add(

@@ -45,7 +45,9 @@ class WriteLock:
                         continue
                     holder = _holder(fd)
                     raise LockedError(
-                        f"{holder} is writing here", path=self.directory, advice="Wait for it to end, or write to another path"
+                        f"{holder} is writing here",
+                        path=self.directory,
+                        advice="Wait for it to end, or write to another path",
                     )
                 # The holder removes the file when it is done: what was locked may be a removed one.
                 if _same_file(fd, self.path):

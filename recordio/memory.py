@@ -48,12 +48,20 @@ class MemoryReader:
         return [take_rows(self.schema.columns[ordinal], self.columns[ordinal], numbers) for ordinal in ordinals]
 
     def stream(
-        self, start: int, stop: int, ordinals: Sequence[int], *, workers: int, on_corrupt: OnCorrupt = "raise"
+        self,
+        start: int,
+        stop: int,
+        ordinals: Sequence[int],
+        *,
+        workers: int,
+        on_corrupt: OnCorrupt = "raise",
+        align: int = 1,
     ) -> Iterator[Rows]:
-        del workers, on_corrupt
+        del workers, on_corrupt, align
         for low in range(start, stop, _RUN_RECORDS):
             high = min(stop, low + _RUN_RECORDS)
             yield Rows(
                 low, high,
-                [owned(slice_rows(self.schema.columns[ordinal], self.columns[ordinal], low, high)) for ordinal in ordinals],
+                [owned(slice_rows(self.schema.columns[ordinal], self.columns[ordinal], low,
+                high)) for ordinal in ordinals],
             )  # fmt: skip

@@ -2,7 +2,8 @@
 
     record numbers -> (shard, chunk, row) -> frames, from the cache or the file -> rows, in the order asked
 
-`open_data_set` reads the index and nothing else; chunk tables are checked when a shard is first touched. A reader can be
+`open_data_set` reads the index and nothing else; chunk tables are checked when a shard is first touched. A reader can
+be
 pickled, shared by threads and taken through a fork: what must not be shared is made anew in each process. What records
 look like to users is decided in `recordio.dataset`.
 
@@ -17,12 +18,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 
 from recordio import chunk_runs
 from recordio.columns import Array, ColumnValues, concat, empty, memory_size, slice_rows, take_rows
+from recordio.encoding import DEFAULT_FRAME_SIZE
 from recordio.errors import DataError, IncompleteError, MismatchError, NotRecordIOError, RecordIOError
 from recordio.execute.pool import make_executor, ordered_map
 from recordio.format import layout
@@ -39,8 +42,9 @@ OnCorrupt = Literal["raise", "skip"]
 
 DEFAULT_CACHE_SIZE = 64 << 20  # bytes of decoded frames, in each process
 _MAX_OPEN_FILES = 128
-# Chunks are read in runs of about so many raw bytes: a task that is much smaller loses to the GIL, a larger one to memory.
+# Rows are read in tasks of so many raw bytes: one that is much smaller loses to the GIL, a larger one to the caches.
 _MIN_TASK_SIZE, _MAX_TASK_SIZE = 1 << 20, 8 << 20
+_MAX_ALIGNED_SIZE = 16 << 20  # of a batch that is one task
 _FRAME_ENTRY_SIZE = 120  # bytes that one frame of a cached directory takes in memory, measured
 _CACHE_ENTRY_SIZE = 700  # bytes of an entry besides the data: key, links, array objects; measured
 
@@ -58,17 +62,9 @@ class LostRange:
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkRun:
-    """Consecutive chunks of one shard: what one task reads."""
-
-    shard_id: int
-    first: int  # chunk ordinals
-    stop: int
-
-
-@dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows that were read, with their record numbers in the data set: [start, stop), or exactly `numbers` if some are lost."""
+    """Rows that were read, with their record numbers in the data set: [start, stop), or exactly `numbers` if some are
+    lost."""
 
     start: int
     stop: int
@@ -121,7 +117,13 @@ class DataSetReader:
         return self.source.index.shards
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self.source.path, self.storage, self.cache_size, self.may_be_cut, self.source.index.fingerprint)
+        return _reopen, (
+            self.source.path,
+            self.storage,
+            self.cache_size,
+            self.may_be_cut,
+            self.source.index.fingerprint,
+        )
 
     # -- one chunk, one frame --
 
@@ -198,7 +200,7 @@ class DataSetReader:
         return found
 
     def rows(self, numbers: Array, ordinals: Sequence[int]) -> list[ColumnValues]:
-        """Rows in the order asked: int64[m], in range, repeats allowed; each frame is read and decoded once. New memory."""
+        """Rows in the order asked, in new memory: int64[m], in range, repeats allowed; each frame is decoded once."""
         columns = self.schema.columns
         if not len(numbers):
             return [empty(columns[ordinal]) for ordinal in ordinals]
@@ -225,7 +227,9 @@ class DataSetReader:
             return joined
         return [take_rows(columns[ordinal], values, back) for ordinal, values in zip(ordinals, joined, strict=True)]
 
-    def _chunk_rows(self, shard_id: int, chunk_id: int, directory: Directory, ordinal: int, rows: Array) -> ColumnValues:
+    def _chunk_rows(
+        self, shard_id: int, chunk_id: int, directory: Directory, ordinal: int, rows: Array
+    ) -> ColumnValues:
         column = self.schema.columns[ordinal]
         frames = directory.columns[ordinal].frames
         ends = np.cumsum([frame.num_records for frame in frames])
@@ -234,113 +238,145 @@ class DataSetReader:
         for place in np.unique(of_row).tolist():
             low, high = np.searchsorted(of_row, [place, place + 1]).tolist()
             start = int(ends[place]) - frames[place].num_records
-            parts.append(take_rows(column, self.frame(shard_id, chunk_id, directory, ordinal, place), rows[low:high] - start))
+            parts.append(
+                take_rows(column, self.frame(shard_id, chunk_id, directory, ordinal, place), rows[low:high] - start)
+            )
         return concat(parts)
 
     # -- rows in order --
 
     def stream(
-        self, start: int, stop: int, ordinals: Sequence[int], *, workers: int, on_corrupt: OnCorrupt = "raise"
+        self,
+        start: int,
+        stop: int,
+        ordinals: Sequence[int],
+        *,
+        workers: int,
+        on_corrupt: OnCorrupt = "raise",
+        align: int = 1,
     ) -> Iterator[Rows]:
-        """Rows [start, stop) in order, in runs as they lie in the chunks; decoded on threads ahead of the caller.
+        """Rows [start, stop) in order, in runs; decoded on threads ahead of the caller.
 
-        The rows are the caller's own; values may be `Pieced`. Under "skip", damaged records are left out and reported in `lost`.
+        The rows are the caller's own. Under "skip", damaged records are left out and reported in `lost`.
+
+        Args:
+            align: runs begin at multiples of so many rows after `start`, unless so many are too large for one run.
         """
-        raw_size = sum(shard.raw_size for shard in self.shards) * (stop - start) // max(1, self.num_records)
-        task_size = min(_MAX_TASK_SIZE, max(_MIN_TASK_SIZE, raw_size // (4 * max(1, workers))))
-        runs = list(self.runs(start, stop, ordinals, task_size))
-        if not runs:
-            return
-        if len(runs) == 1 or workers < 1:
-            for run in runs:
-                yield from self._read_run(run, ordinals, start, stop, on_corrupt)
+        bounds = self._task_bounds(start, stop, ordinals, workers=workers, align=align)
+        tasks = [*pairwise(bounds)]
+        if len(tasks) < 2 or workers < 1:
+            for low, high in tasks:
+                yield from self._read_range(low, high, ordinals, on_corrupt)
             return
 
-        def read(run: ChunkRun) -> tuple[list[Rows], RecordIOError | None]:
+        def read(task: tuple[int, int]) -> tuple[list[Rows], RecordIOError | None]:
             # What stands before damage is handed out before the damage is raised.
             pieces: list[Rows] = []
             try:
-                pieces.extend(self._read_run(run, ordinals, start, stop, on_corrupt))
+                pieces.extend(self._read_range(*task, ordinals, on_corrupt))
             except RecordIOError as error:
                 return pieces, error
             return pieces, None
 
         with make_executor(workers, False) as executor:
-            for pieces, error in ordered_map(executor, read, runs, window=workers + 2):
-                yield from pieces
+            for pieces, error in ordered_map(executor, read, tasks, window=workers + 1):
+                while pieces:
+                    yield pieces.pop(0)
                 if error is not None:
                     raise error
 
-    def runs(self, start: int, stop: int, ordinals: Sequence[int], task_size: int) -> Iterator[ChunkRun]:
-        """Runs of chunks that hold the records [start, stop), in order. A shard whose table is damaged is one run."""
-        first_shard = max(0, int(np.searchsorted(self.first_records, start, side="right")) - 1)
-        for shard_id in range(first_shard, len(self.shards)):
-            base = int(self.first_records[shard_id])
-            if base >= stop:
-                return
-            try:
-                table = self.shard(shard_id).table
-            except DataError:
-                yield ChunkRun(shard_id, 0, 0)
+    def _task_bounds(self, start: int, stop: int, ordinals: Sequence[int], *, workers: int, align: int) -> list[int]:
+        """Record numbers at which tasks begin, and the end: as large as memory allows, and some for every worker."""
+        num_records = max(1, self.num_records)
+        raw_size = sum(shard.raw_size for shard in self.shards)
+        record_size = self._record_size(ordinals, raw_size / num_records)
+        num_chunks = sum(shard.num_chunks for shard in self.shards)
+        task_size = min(
+            _MAX_TASK_SIZE, max(_MIN_TASK_SIZE, int((stop - start) * raw_size / num_records) // (4 * max(1, workers)))
+        )
+        chunk_records = num_records / max(1, num_chunks)
+        count = int(min(task_size / max(record_size, 1e-9), chunk_runs.MAX_CHUNKS * chunk_records))
+        # Small batches are cut from tasks of whole chunks, and those beyond any task are put together from them. Between
+        # the two, tasks of whole batches save a copy; a frame that two of them share is decoded twice: it must be small.
+        if (
+            _MIN_TASK_SIZE <= align * record_size <= _MAX_ALIGNED_SIZE
+            and len(self.schema.columns) <= chunk_runs.MAX_COLUMNS
+            and align * record_size >= 8 * len(ordinals) * self._frame_size
+        ):
+            return [*range(start, stop, max(1, count // align) * align), stop]
+        return self._chunk_bounds(start, stop, max(1, count))
+
+    def _chunk_bounds(self, start: int, stop: int, count: int) -> list[int]:
+        """Record numbers at which tasks of whole chunks begin, of about `count` records, and the end."""
+        bounds = [start]
+        for shard_id, base in enumerate(self.first_records[:-1].tolist()):
+            shard_end = int(self.first_records[shard_id + 1])
+            if shard_end <= start or base >= stop:
                 continue
-            first = max(0, int(np.searchsorted(table.first_records, start - base, side="right")) - 1)
-            last = int(np.searchsorted(table.first_records[:-1], stop - base, side="left"))
-            ends = np.cumsum(self._sizes_read(table, first, last, ordinals))
-            most = chunk_runs.MAX_CHUNKS if len(self.schema.columns) <= chunk_runs.MAX_COLUMNS else 1
-            while first < last:
-                done = last - len(ends)
-                before = int(ends[first - done - 1]) if first > done else 0
-                end = done + int(np.searchsorted(ends, before + task_size, side="right"))
-                end = min(last, max(end, first + 1), first + most)
-                yield ChunkRun(shard_id, first, end)
-                first = end
+            try:
+                ends = base + self.shard(shard_id).table.first_records[1:]
+            except DataError:
+                ends = np.array([shard_end])
+            while bounds[-1] < min(stop, shard_end):
+                place = int(ends.searchsorted(bounds[-1] + count, side="right"))
+                after = int(ends.searchsorted(bounds[-1], side="right"))
+                bounds.append(min(stop, int(ends[max(place - 1, after)])))
+        return bounds
 
-    def _sizes_read(self, table: ChunkTable, first: int, stop: int, ordinals: Sequence[int]) -> Array:
-        """Raw bytes of the columns asked for in each chunk, at most, as far as the schema tells: int64[stop - first]."""
-        columns = self.schema.columns
-        fixed = {ordinal: c.row_size + c.optional for ordinal, c in enumerate(columns) if c.is_fixed}
-        num_records = np.diff(table.first_records[first : stop + 1])
-        sizes: Array
+    def _record_size(self, ordinals: Sequence[int], average: float) -> float:
+        """Raw bytes of the columns asked for in a record, on average and at most, as far as the schema tells."""
+        fixed = {ordinal: c.row_size + c.optional for ordinal, c in enumerate(self.schema.columns) if c.is_fixed}
         if all(ordinal in fixed for ordinal in ordinals):
-            sizes = num_records * sum(fixed[ordinal] for ordinal in ordinals)
-        else:
-            sizes = table.raw_sizes[first:stop] - num_records * sum(fixed[o] for o in fixed.keys() - set(ordinals))
-        return sizes
+            return sum(fixed[ordinal] for ordinal in ordinals)
+        return max(average - sum(fixed[ordinal] for ordinal in fixed.keys() - set(ordinals)), 0)
 
-    def _read_run(
-        self, run: ChunkRun, ordinals: Sequence[int], start: int, stop: int, on_corrupt: OnCorrupt
+    @property
+    def _frame_size(self) -> int:
+        size = self.options.get("frame_size")
+        return size if isinstance(size, int) else DEFAULT_FRAME_SIZE
+
+    def _read_range(self, start: int, stop: int, ordinals: Sequence[int], on_corrupt: OnCorrupt) -> Iterator[Rows]:
+        """Rows [start, stop), shard by shard."""
+        shard_id = int(self.first_records.searchsorted(start, side="right")) - 1
+        while start < stop:
+            end = min(stop, int(self.first_records[shard_id + 1]))
+            if start < end:
+                yield from self._read_in_shard(shard_id, start, end, ordinals, on_corrupt)
+            start, shard_id = end, shard_id + 1
+
+    def _read_in_shard(
+        self, shard_id: int, start: int, stop: int, ordinals: Sequence[int], on_corrupt: OnCorrupt
     ) -> Iterator[Rows]:
         try:
-            shard = self.shard(run.shard_id)
+            shard = self.shard(shard_id)
         except DataError as error:
             if on_corrupt == "raise":
                 raise
-            low = max(start, int(self.first_records[run.shard_id]))
-            high = min(stop, int(self.first_records[run.shard_id + 1]))
             nothing = [empty(self.schema.columns[ordinal]) for ordinal in ordinals]
-            lost = LostRange(start=low, stop=high, shard=run.shard_id, chunk=None, column=None, error=error.message)
-            yield Rows(low, high, nothing, np.empty(0, np.int64), (lost,) if low < high else ())
+            lost = LostRange(start=start, stop=stop, shard=shard_id, chunk=None, column=None, error=error.message)
+            yield Rows(start, stop, nothing, np.empty(0, np.int64), (lost,))
             return
-        if run.stop - run.first > 1:
-            first, end = (shard.first_record + int(shard.table.first_records[chunk_id]) for chunk_id in (run.first, run.stop))
-            low, high = max(start, first), min(stop, end)
-            columns = None
+        base, table = shard.first_record, shard.table
+        if len(self.schema.columns) <= chunk_runs.MAX_COLUMNS:
+            rows = None
             with contextlib.suppress(RecordIOError):  # found again below, with its place
-                columns = chunk_runs.read_run(shard, run.first, run.stop, ordinals)
-            if columns is not None:
-                yield Rows(low, high, self._sliced(ordinals, columns, low - first, high - first))
+                rows = chunk_runs.read_rows(shard, start - base, stop - base, ordinals)
+            if rows is not None:
+                yield Rows(start, stop, rows)
                 return
-        for chunk_id in range(run.first, run.stop):
-            first, end = (shard.first_record + int(shard.table.first_records[chunk_id + step]) for step in (0, 1))
-            low, high = max(start, first), min(stop, end)
+        chunk_id = int(table.first_records.searchsorted(start - base, side="right")) - 1
+        while start < stop:
+            first, end = (base + int(table.first_records[chunk_id + step]) for step in (0, 1))
+            high = min(stop, end)
             try:
                 columns = shard.read_chunk(chunk_id, ordinals)
             except RecordIOError:
                 if on_corrupt == "raise":
                     raise
-                yield self._surviving(shard, chunk_id, ordinals, low, high)
-                continue
-            yield Rows(low, high, self._sliced(ordinals, columns, low - first, high - first))
+                yield self._surviving(shard, chunk_id, ordinals, start, high)
+            else:
+                yield Rows(start, high, self._sliced(ordinals, columns, start - first, high - first))
+            start, chunk_id = high, chunk_id + 1
 
     def _surviving(self, shard: ShardReader, chunk_id: int, ordinals: Sequence[int], start: int, stop: int) -> Rows:
         """What a damaged chunk still holds of the records [start, stop), frame by frame."""
@@ -354,7 +390,14 @@ class DataSetReader:
             bounds = max(start, first + low), min(stop, first + high)
             if bounds[0] < bounds[1]:
                 losses.append(
-                    LostRange(start=bounds[0], stop=bounds[1], shard=shard.shard_id, chunk=chunk_id, column=column, error=error.message)
+                    LostRange(
+                        start=bounds[0],
+                        stop=bounds[1],
+                        shard=shard.shard_id,
+                        chunk=chunk_id,
+                        column=column,
+                        error=error.message,
+                    )
                 )
 
         try:
@@ -383,7 +426,9 @@ class DataSetReader:
         ]
         return Rows(start, stop, values, kept + first, tuple(losses))
 
-    def _sliced(self, ordinals: Sequence[int], columns: list[ColumnValues], start: int, stop: int) -> list[ColumnValues]:
+    def _sliced(
+        self, ordinals: Sequence[int], columns: list[ColumnValues], start: int, stop: int
+    ) -> list[ColumnValues]:
         return [
             slice_rows(self.schema.columns[ordinal], values, start, stop)
             for ordinal, values in zip(ordinals, columns, strict=True)
@@ -434,7 +479,8 @@ def open_data_set(
 
     Args:
         cache_size: bytes of decoded frames that are kept, in each process.
-        may_be_cut: read the chunks before the cut of a shard that is shorter than the index says, instead of refusing it.
+        may_be_cut: read the chunks before the cut of a shard that is shorter than the index says, instead of refusing
+        it.
 
     Raises:
         FileNotFoundError: nothing is there. IncompleteError: writing did not end.
@@ -492,9 +538,17 @@ def _no_index(path: str, storage: Storage) -> RecordIOError:
     unfinished = describe_unfinished(storage, path)
     if unfinished is not None:
         return IncompleteError(
-            f"a conversion into this directory has not ended: {unfinished}", path=path, advice="Go on with it: convert(..., resume=True)"
+            f"a conversion into this directory has not ended: {unfinished}",
+            path=path,
+            advice="Go on with it: convert(..., resume=True)",
         )
     shards = sum(name.endswith(".rio") for name in storage.list(path))
     if shards:
-        return IncompleteError(f"{shards} shards are here, but no {INDEX_NAME}", path=path, advice="Restore the index, or convert again")
-    return NotRecordIOError(f"there is no {INDEX_NAME} in this directory", path=path, advice="Give the directory of a data set, or a .rio file")
+        return IncompleteError(
+            f"{shards} shards are here, but no {INDEX_NAME}", path=path, advice="Restore the index, or convert again"
+        )
+    return NotRecordIOError(
+        f"there is no {INDEX_NAME} in this directory",
+        path=path,
+        advice="Give the directory of a data set, or a .rio file",
+    )

@@ -62,6 +62,7 @@ class ChunkTable:
             float(stored.sum(dtype=np.float64)) + first > file_size
             or float(raw.max()) > layout.MAX_RECORDS
             or (stored % layout.ALIGNMENT).any()
+            or (stored < CHUNK_HEADER_SIZE + directories.astype(np.uint64)).any()
         ):
             raise MalformedError(f"the chunks of a chunk table do not fit a file of {file_size} bytes")
         offsets = np.full(num_chunks + 1, first, np.int64)
@@ -126,7 +127,8 @@ class ShardReader:
         if len(ordinals) < len(self.schema.columns):
             directory = self.read_directory(chunk_id)
             return [
-                self.read_frames(chunk_id, directory, ordinal, 0, len(directory.columns[ordinal].frames)) for ordinal in ordinals
+                self.read_frames(chunk_id, directory, ordinal, 0, len(directory.columns[ordinal].frames))
+                for ordinal in ordinals
             ]
         stored = self.read_stored(chunk_id)
         directory = self.check_directory(chunk_id, stored)
@@ -172,7 +174,8 @@ class ShardReader:
             handle = self.open(self.path)
         except FileNotFoundError:
             raise MismatchError(
-                "the index names a shard that is not there", advice="Restore it; if the data set was written anew, open it again"
+                "the index names a shard that is not there",
+                advice="Restore it; if the data set was written anew, open it again",
             ) from None
         if handle.size > self.file_size or (handle.size < self.file_size and not self.may_be_cut):
             kind = TruncatedError if handle.size < self.file_size else MismatchError
@@ -188,7 +191,8 @@ class ShardReader:
         )
         if directory.raw_size != int(self.table.raw_sizes[chunk_id]):
             raise MismatchError(
-                f"a chunk of {directory.raw_size} raw bytes where {int(self.table.raw_sizes[chunk_id])} belong", offset=offset
+                f"a chunk of {directory.raw_size} raw bytes where {int(self.table.raw_sizes[chunk_id])} belong",
+                offset=offset,
             )
         return directory
 
@@ -244,14 +248,18 @@ def read_shard_front(storage: Storage, path: str) -> ShardFront:
         footer_bytes = handle.read(trailer.footer_offset, trailer.footer_size)
         footer = decode_footer(footer_bytes, trailer)
         if footer.shard_id != header.shard_id:
-            raise MismatchError(f"the header is of shard {header.shard_id}, the footer of {footer.shard_id}", offset=offset)
+            raise MismatchError(
+                f"the header is of shard {header.shard_id}, the footer of {footer.shard_id}", offset=offset
+            )
         check_digest(footer, file_id=header.file_id, schema=schema)
         table = ChunkTable.decode(
             footer.chunk_table, num_chunks=footer.num_chunks, schema_size=len(schema), num_records=footer.num_records,
             file_size=trailer.footer_offset,
         )  # fmt: skip
         if int(table.offsets[-1]) != trailer.footer_offset or int(table.raw_sizes.sum()) != footer.raw_size:
-            raise MalformedError("the chunks of a shard do not end at its footer, or do not add up to it", offset=offset)
+            raise MalformedError(
+                "the chunks of a shard do not end at its footer, or do not add up to it", offset=offset
+            )
     except RecordIOError as error:
         raise error.locate(path=path) from None
     return ShardFront(header=header, schema=schema, footer=footer, table=table, file_size=handle.size)

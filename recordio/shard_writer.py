@@ -37,7 +37,13 @@ class ShardWriter:
     """Writes a shard to `path`; constructed cheaply, the file is made with the first chunk."""
 
     def __init__(
-        self, storage: Storage, path: str | None, identity: ShardIdentity, *, existing: Sequence[ChunkEntry] = (), replayed: str = ""
+        self,
+        storage: Storage,
+        path: str | None,
+        identity: ShardIdentity,
+        *,
+        existing: Sequence[ChunkEntry] = (),
+        replayed: str = "",
     ) -> None:
         """
         Args:
@@ -74,7 +80,11 @@ class ShardWriter:
             self._offset,
         )  # fmt: skip
         entry = ChunkEntry(
-            chunk.stored_size, chunk.raw_size, chunk.num_records, len(chunk.directory), int.from_bytes(header[60:], "little")
+            chunk.stored_size,
+            chunk.raw_size,
+            chunk.num_records,
+            len(chunk.directory),
+            int.from_bytes(header[60:], "little"),
         )
         ordinal = len(self._chunks)
         if ordinal < len(self._existing):
@@ -129,10 +139,16 @@ class ShardWriter:
     def _begin(self, first_directory_crc: int) -> None:
         identity = self._identity
         self._file_id = layout.file_id(
-            shard_id=identity.shard_id, first_directory_crc=first_directory_crc, schema=identity.schema, options=identity.options
+            shard_id=identity.shard_id,
+            first_directory_crc=first_directory_crc,
+            schema=identity.schema,
+            options=identity.options,
         )
         header = layout.FileHeader(
-            shard_id=identity.shard_id, file_id=self._file_id, schema_size=len(identity.schema), schema_crc=crc(identity.schema)
+            shard_id=identity.shard_id,
+            file_id=self._file_id,
+            schema_size=len(identity.schema),
+            schema_crc=crc(identity.schema),
         )
         self._file_header = layout.encode_file_header(header)
         self._offset = header.first_chunk_offset

@@ -19,14 +19,17 @@ from typing import Any
 import numpy as np
 
 from recordio.casting import Refusal, as_array, cast, describe_array, number_kind, show_value
-from recordio.columns import Array, ColumnValues, offsets
+from recordio.columns import Array, ColumnValues, Elements, offsets
 from recordio.errors import SignatureError
 from recordio.format.layout import MAX_DIM, MAX_FRAME_RAW_SIZE, MAX_RANK
 from recordio.ragged import TEXT_DTYPES, Ragged
 from recordio.row_checks import check_row_size, check_shape, refuse, refuse_none
 from recordio.row_values import clean_bool, row_caster
 from recordio.schema import Column, Schema
-from recordio.strings import encode_elements
+from recordio.strings import encode_elements, join_elements
+
+# Bytes of an element, on average, from which a reference to it costs less than a copy.
+_LONG_SIZE = 2048
 
 
 class RecordBuffer:
@@ -80,12 +83,15 @@ class RecordBuffer:
         return columns
 
 
-def cast_batch(schema: Schema, batch: Any, *, first_record: int = 0) -> tuple[int, list[ColumnValues]]:
+def cast_batch(
+    schema: Schema, batch: Any, *, first_record: int = 0, keep_bytes: bool = False
+) -> tuple[int, list[ColumnValues]]:
     """Check a batch of records.
 
     Args:
         batch: structure of a record whose leaves have a leading axis B: arrays `[B, ...]`, Ragged, or lists of rows.
         first_record: number of the batch's first record in the source, for errors.
+        keep_bytes: for encoders: long `bytes` may be kept as they are, as `Elements`.
 
     Returns:
         B, and one entry per column; new memory.
@@ -110,7 +116,7 @@ def cast_batch(schema: Schema, batch: Any, *, first_record: int = 0) -> tuple[in
     first: SignatureError | None = None
     for column, leaf in zip(schema.columns, leaves):
         try:
-            columns.append(_cast_column(column, leaf, first_record))
+            columns.append(_cast_column(column, leaf, first_record, keep_bytes))
         except SignatureError as error:
             # Another column may be wrong in an earlier record.
             if first is None or (error.record or 0) < (first.record or 0):
@@ -144,21 +150,21 @@ def _read_leaf(column: Column, leaf: Any, first_record: int) -> Any:
     raise refuse(column, whole, record=first_record)
 
 
-def _cast_column(column: Column, leaf: Any, first_record: int) -> ColumnValues:
+def _cast_column(column: Column, leaf: Any, first_record: int, keep_bytes: bool) -> ColumnValues:
     if isinstance(leaf, Ragged):
         return _cast_ragged(column, leaf, first_record)
     if isinstance(leaf, np.ndarray) and not (leaf.dtype.kind == "O" and leaf.ndim == 1) and column.dtype != "msgpack":
         return _cast_array(column, leaf, first_record)
-    return _cast_rows(column, list(leaf), first_record)
+    return _cast_rows(column, list(leaf), first_record, keep_bytes)
 
 
 # ---- lists of rows ----
 
 
-def _cast_rows(column: Column, rows: list[Any], first_record: int) -> ColumnValues:
+def _cast_rows(column: Column, rows: list[Any], first_record: int, keep_bytes: bool) -> ColumnValues:
     if column.dtype in ("str", "bytes") and column.shape == ():
         try:
-            return _cast_strings(column, rows)
+            return _cast_strings(column, rows, keep_bytes)
         except Refusal:
             pass  # an array or a tensor among them, or the error that is found below
     caster = row_caster(column)
@@ -173,14 +179,19 @@ def _cast_rows(column: Column, rows: list[Any], first_record: int) -> ColumnValu
     return caster.build(kept)
 
 
-def _cast_strings(column: Column, rows: list[Any]) -> ColumnValues:
+def _cast_strings(column: Column, rows: list[Any], keep_bytes: bool) -> ColumnValues:
     """All rows at once, if they are strings and nothing else."""
     validity = None
     present = rows
     if column.optional:
         validity = np.fromiter((row is not None for row in rows), np.bool_, len(rows))
         present = [row for row in rows if row is not None]
-    values, lengths = encode_elements(column, present)
+    if keep_bytes and column.dtype == "bytes" and set(map(type, present)) == {bytes}:
+        lengths = np.fromiter(map(len, present), np.int64, len(present))
+        is_long = int(lengths.sum()) >= _LONG_SIZE * len(present)
+        values: Any = Elements(present) if is_long else join_elements(present)[0]
+    else:
+        values, lengths = encode_elements(column, present)
     if lengths.size and int(lengths.max()) >= MAX_FRAME_RAW_SIZE >> 1:
         raise Refusal("a long string", "looked at one by one")
     return ColumnValues(len(rows), values, validity, dims=np.zeros((len(rows), 0), np.int64), lengths=lengths)

@@ -1,8 +1,8 @@
 """The only door to files.
 
-Reads go to a place (`pread`), so that one handle serves any number of threads and survives a fork. Writes are made under
-a temporary name by their callers; what makes them durable, `sync` and `sync_directory`, is here. Errors of the operating
-system pass through untouched. Linux and macOS; Windows as far as it goes.
+Reads go to a place (`pread`), so that one handle serves any number of threads and survives a fork. Writes are made
+under a temporary name by their callers; what makes them durable, `sync` and `sync_directory`, is here. Errors of the
+operating system pass through untouched. Linux and macOS; Windows as far as it goes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from recordio.errors import TruncatedError
 # Linux writes at most 0x7ffff000 bytes and 1,024 buffers a call.
 _MAX_CALL_SIZE = 1 << 30
 _MAX_CALL_BUFFERS = 512
+_SMALL_SIZE = 16 << 10  # up to here a bytearray is made faster than an array
 
 
 class ReadHandle(Protocol):
@@ -82,25 +83,67 @@ class _LocalReadHandle:
 
     def read(self, offset: int, size: int) -> memoryview:
         # Length before contents: a damaged size must not become an allocation.
-        if offset + size > self.size:
-            raise TruncatedError(
-                f"{size} bytes at {offset} lie beyond the end of the file, which has {self.size}", path=self.path, offset=offset
-            )
-        view = memoryview(np.empty(size, np.uint8))
-        done = 0
-        while done < size:
-            count = os.preadv(self._fd, [view[done : done + _MAX_CALL_SIZE]], offset + done)
+        self._check_end(offset, size)
+        view = memoryview(bytearray(size) if size <= _SMALL_SIZE else np.empty(size, np.uint8))
+        if os.preadv(self._fd, (view[:_MAX_CALL_SIZE],), offset) != size:
+            self.read_into(offset, [view])
+        return view
+
+    def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        """Fill buffers one after the other from `offset` on."""
+        left = sum(map(len, buffers))
+        self._check_end(offset, left)
+        if (
+            left <= _MAX_CALL_SIZE
+            and len(buffers) <= _MAX_CALL_BUFFERS
+            and os.preadv(self._fd, buffers, offset) == left
+        ):
+            return
+        pending = [buffer for buffer in buffers if len(buffer)]
+        place = 0
+        while place < len(pending):
+            parts = pending[place : place + _MAX_CALL_BUFFERS]
+            count = os.preadv(self._fd, parts if left <= _MAX_CALL_SIZE else [parts[0][:_MAX_CALL_SIZE]], offset)
             if not count:
                 raise TruncatedError(
-                    f"the file ends {size - done} bytes too early; it was cut while it was read", path=self.path, offset=offset
+                    f"the file ends {left} bytes too early; it was cut while it was read", path=self.path, offset=offset
                 )
-            done += count
-        return view
+            offset, left = offset + count, left - count
+            while place < len(pending) and count >= len(pending[place]):
+                count -= len(pending[place])
+                place += 1
+            if count:
+                pending[place] = pending[place][count:]
+
+    def _check_end(self, offset: int, size: int) -> None:
+        if offset + size > self.size:
+            raise TruncatedError(
+                f"{size} bytes at {offset} lie beyond the end of the file, which has {self.size}",
+                path=self.path,
+                offset=offset,
+            )
 
     def __del__(self) -> None:
         # Whoever reads holds a reference, so a handle that a cache drops closes when its last read is done.
         with contextlib.suppress(OSError, AttributeError):
             os.close(self._fd)
+
+
+def read_into(handle: ReadHandle, offset: int, buffers: Sequence[memoryview]) -> None:
+    """Fill buffers one after the other from `offset` on; in one step, where the handle has a `read_into`.
+
+    Raises:
+        TruncatedError: the file ends before.
+    """
+    scatter = getattr(handle, "read_into", None)
+    if scatter is not None:
+        scatter(offset, buffers)
+        return
+    data = handle.read(offset, sum(map(len, buffers)))
+    place = 0
+    for buffer in buffers:
+        buffer[:] = data[place : place + len(buffer)]
+        place += len(buffer)
 
 
 class _LocalWriteHandle:

@@ -83,7 +83,7 @@ class RecordStream:
 
     def write_batch(self, batch: Any, number: int) -> int:
         """Take a batch; gives its number of records. Raises as `write`."""
-        num_rows, rows = cast_batch(self.schema, batch, first_record=number)
+        num_rows, rows = cast_batch(self.schema, batch, first_record=number, keep_bytes=True)
         self.write_columns(rows)
         return num_rows
 

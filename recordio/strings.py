@@ -49,7 +49,8 @@ def encode_element(column: Column, value: Any) -> bytes:
 
 
 def encode_elements(column: Column, values: list[Any]) -> tuple[Array, Array]:
-    """Give the bytes of all elements, back to back, and the length of each: uint8[bytes] that nobody else has, int64[E].
+    """Give the bytes of all elements, back to back, and the length of each: uint8[bytes] that nobody else has,
+    int64[E].
 
     Raises:
         Refusal: with the index of the first element that does not fit.
@@ -58,7 +59,9 @@ def encode_elements(column: Column, values: list[Any]) -> tuple[Array, Array]:
         if column.dtype == "str":
             text = "".join(values)
             if text.isascii():
-                return np.frombuffer(text.encode("ascii"), np.uint8), np.fromiter(map(len, values), np.int64, len(values))
+                return np.frombuffer(text.encode("ascii"), np.uint8), np.fromiter(
+                    map(len, values), np.int64, len(values)
+                )
             return join_elements(list(map(str.encode, values)))
         # join also takes arrays, whatever is in them.
         if set(map(type, values)) <= {bytes, bytearray, np.bytes_}:

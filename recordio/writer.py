@@ -44,7 +44,9 @@ def check_sharding(num_shards: int | None, shard_size: int | None) -> None:
         RequestError: both are given, or one is out of range.
     """
     if num_shards is not None and shard_size is not None:
-        raise RequestError(f"num_shards {num_shards} and shard_size {shard_size} are both given", advice="Give one of them")
+        raise RequestError(
+            f"num_shards {num_shards} and shard_size {shard_size} are both given", advice="Give one of them"
+        )
     if num_shards is not None and (type(num_shards) is not int or not 1 <= num_shards <= MAX_SHARDS):
         raise RequestError(f"num_shards {num_shards!r} is not an int between 1 and {MAX_SHARDS}")
     if shard_size is not None and (type(shard_size) is not int or shard_size < 1):
@@ -68,7 +70,8 @@ def make_target(
         objects.unpack(encoded, max_size=MAX_METADATA_SIZE, what="metadata")
     except (TypeError, ValueError, OverflowError, MalformedError) as error:
         raise RequestError(
-            f"metadata cannot be stored: {error}", advice="Use str, int, float, bool, None, bytes, and lists and dicts of them"
+            f"metadata cannot be stored: {error}",
+            advice="Use str, int, float, bool, None, bytes, and lists and dicts of them",
         ) from None
     return Target(
         paths=paths, schema=schema, schema_bytes=schema.encode(), metadata=encoded,
@@ -87,7 +90,8 @@ class Writer:
         num_shards: exactly so many shards, of equal numbers of records within one. The records are first spooled in the
             directory and then cut, which takes their compressed size twice on disk for a while.
         shard_size: raw bytes of a shard, instead of num_shards; 256 MiB by default.
-        chunk_size: raw bytes of a chunk, the unit of I/O and of loss; 1 MiB by default, or 16 KiB a column if that is more.
+        chunk_size: raw bytes of a chunk, the unit of I/O and of loss; 1 MiB by default, or 16 KiB a column if that is
+            more.
         frame_size: raw bytes of a frame, the smallest thing that can be read alone.
         codec: "zstd" or "none".
         level: of zstd, 1 to 22.
@@ -150,7 +154,9 @@ class Writer:
         self._failure, self.num_records = None, 0
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._stream is None:
             return
         if kind is None:
@@ -207,7 +213,8 @@ class Writer:
         """Refuse to go on after a write that failed half-way, even if the caller has caught its error."""
         if self._failure is not None:
             raise RequestError(
-                f"an earlier write failed ({type(self._failure).__name__}: {self._failure}), so this data set cannot be whole",
+                f"an earlier write failed ({type(self._failure).__name__}: {self._failure}): "
+                "this data set cannot be whole",
                 path=self.path, advice="Let the error leave the `with` block, and write again",
             ) from self._failure  # fmt: skip
 
@@ -218,7 +225,9 @@ class Writer:
         if isinstance(self._sink, Spool):
             self._sink.end()
             assert self._num_shards is not None
-            shards: list[FinishedShard] = [cut_spool(self._target, self._num_shards, i) for i in range(self._num_shards)]
+            shards: list[FinishedShard] = [
+                cut_spool(self._target, self._num_shards, i) for i in range(self._num_shards)
+            ]
         else:
             shards = self._sink.end(last=True)
         self._job.commit(schema=self._target.schema_bytes, metadata=self._target.metadata, shards=shards)

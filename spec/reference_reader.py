@@ -1,6 +1,6 @@
 """A second reader of the recordio format, written from format.md alone: short, slow, strict, in the order of the spec.
 
-`python reference_reader.py PATH` prints the records of a shard or data set as JSON lines; bfloat16 and float8 as bits.
+`python reference_reader.py PATH` prints the records of a shard or data set as JSON lines (bfloat16 and float8: bits).
 """
 import hashlib
 import itertools

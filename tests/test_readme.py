@@ -16,7 +16,9 @@ def blocks(language: str) -> list[str]:
 
 def run(command: list[str], directory: pathlib.Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"COLUMNS": "100", "PYTHONPATH": str(README.parent)}
-    return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def test_the_readme_does_what_it_shows(tmp_path):
@@ -38,4 +40,6 @@ def test_the_readme_does_what_it_shows(tmp_path):
         if words[1] == "inspect":
             # Sizes depend on the release of zstd; the words and the columns do not.
             shown = next(block for block in blocks("text") if block.startswith("data/train  data set"))
-            assert re.sub(r"[\d.,]+|[0-9a-f]{32}|\s+", " ", done.stdout) == re.sub(r"[\d.,]+|[0-9a-f]{32}|\s+", " ", shown)
+            assert re.sub(r"[\d.,]+|[0-9a-f]{32}|\s+", " ", done.stdout) == re.sub(
+                r"[\d.,]+|[0-9a-f]{32}|\s+", " ", shown
+            )

@@ -91,9 +91,13 @@ def decode_chunk_header(data: Buffer, offset: int) -> tuple[ChunkHeader, int]:
         raise MalformedError(f"no chunk begins here: {bytes(data[:8])!r} is not the sync word", offset=offset)
     computed = crc_at(offset, data[:60])
     layout.check_crc(data[60:64], computed, "chunk header", offset=offset)
-    identity, chunk_id, num_records, first_record, stored_size, directory_size, directory_crc = _HEADER.unpack(data[:60])[1:]
+    identity, chunk_id, num_records, first_record, stored_size, directory_size, directory_crc = _HEADER.unpack(
+        data[:60]
+    )[1:]
     if not 1 <= num_records <= layout.MAX_CHUNK_RECORDS:
-        raise MalformedError(f"a chunk of {num_records} records; 1 to {layout.MAX_CHUNK_RECORDS} are allowed", offset=offset)
+        raise MalformedError(
+            f"a chunk of {num_records} records; 1 to {layout.MAX_CHUNK_RECORDS} are allowed", offset=offset
+        )
     smallest = CHUNK_HEADER_SIZE + layout.align(directory_size)
     if directory_size > layout.MAX_DIRECTORY_SIZE or stored_size % layout.ALIGNMENT or stored_size < smallest:
         raise MalformedError(f"a chunk of {stored_size} bytes with a directory of {directory_size}", offset=offset)
@@ -121,8 +125,8 @@ def is_chunk_front(
 ) -> bool:  # fmt: skip
     """Whether these are header and directory of the chunk that a chunk table lists, both with the right checksums.
 
-    A yes is all that `decode_chunk_header`, `check_chunk_place` and the directory's checksum say; a no does not say why.
-    Positional, since it is called for every chunk of a projection.
+    A yes is all that `decode_chunk_header`, `check_chunk_place` and the directory's checksum say; a no does not say
+    why. Positional, since it is called for every chunk of a projection.
     """
     header = front[:60]
     return (
@@ -164,7 +168,9 @@ def decode_directory(data: Buffer, header: ChunkHeader, *, num_columns: int, off
     """
     place = offset + CHUNK_HEADER_SIZE
     if len(data) != header.directory_size:
-        raise TruncatedError(f"the file ends inside a directory, after {len(data)} of {header.directory_size} bytes", offset=place)
+        raise TruncatedError(
+            f"the file ends inside a directory, after {len(data)} of {header.directory_size} bytes", offset=place
+        )
     if crc(data) != header.directory_crc:
         raise ChecksumError(
             f"directory checksum is {crc(data):#010x}, the chunk header says {header.directory_crc:#010x}",
@@ -175,7 +181,8 @@ def decode_directory(data: Buffer, header: ChunkHeader, *, num_columns: int, off
     raw_size, found_columns, num_frames = _DIRECTORY_HEAD.unpack_from(data)
     if found_columns != num_columns or len(data) != directory_size(num_columns, num_frames):
         raise MalformedError(
-            f"a directory of {len(data)} bytes for {found_columns} columns and {num_frames} frames; the schema has {num_columns} columns",
+            f"a directory of {len(data)} bytes for {found_columns} columns and {num_frames} frames; "
+            f"the schema has {num_columns} columns",
             offset=place,
         )  # fmt: skip
     frames_start = _DIRECTORY_HEAD.size + _COLUMN.size * num_columns
@@ -186,7 +193,9 @@ def decode_directory(data: Buffer, header: ChunkHeader, *, num_columns: int, off
     next_offset = CHUNK_HEADER_SIZE + layout.align(header.directory_size)
     for ordinal, (codec, encoding, width, count, column_offset, stored, raw) in enumerate(entries):
         if codec not in CODEC_NAMES or encoding != ENCODING_PLAIN:
-            raise TooNewError(f"column {ordinal} has codec {codec}, encoding {encoding}", offset=place, advice="Update recordio")
+            raise TooNewError(
+                f"column {ordinal} has codec {codec}, encoding {encoding}", offset=place, advice="Update recordio"
+            )
         if width not in _LENGTH_WIDTHS:
             raise MalformedError(f"column {ordinal} has lengths of {width} bytes", offset=place)
         column = ColumnChunk(

@@ -57,10 +57,14 @@ class Footer:
 def encode_chunk_table(chunks: Iterable[ChunkEntry]) -> bytes:
     """The five arrays of the table, one after the other."""
     columns = tuple(zip(*chunks, strict=True)) or ((),) * 5
-    return b"".join(_little_endian(array(code, column)).tobytes() for code, column in zip("QQIII", columns, strict=True))
+    return b"".join(
+        _little_endian(array(code, column)).tobytes() for code, column in zip("QQIII", columns, strict=True)
+    )
 
 
-def split_chunk_table(table: Buffer, num_chunks: int) -> tuple[memoryview, memoryview, memoryview, memoryview, memoryview]:
+def split_chunk_table(
+    table: Buffer, num_chunks: int
+) -> tuple[memoryview, memoryview, memoryview, memoryview, memoryview]:
     """The five arrays of a table as views of its bytes: u64, u64, u32, u32, u32, little-endian, not aligned."""
     view = memoryview(table)
     if len(view) != CHUNK_ENTRY_SIZE * num_chunks:
@@ -89,7 +93,8 @@ def make_footer(
     """Sum up a shard and compute its digest."""
     footer = Footer(
         shard_id=shard_id, last=last, num_chunks=len(chunks), num_records=sum(chunk.num_records for chunk in chunks),
-        raw_size=sum(chunk.raw_size for chunk in chunks), digest=b"", chunk_table=encode_chunk_table(chunks), metadata=metadata,
+        raw_size=sum(chunk.raw_size for chunk in chunks), digest=b"", chunk_table=encode_chunk_table(chunks),
+        metadata=metadata,
     )  # fmt: skip
     return replace(footer, digest=shard_digest(footer, file_id=file_id, schema=schema))
 
@@ -107,25 +112,36 @@ def decode_footer(data: Buffer, trailer: layout.Trailer) -> Footer:
     """
     place = trailer.footer_offset
     if len(data) != trailer.footer_size:
-        raise TruncatedError(f"the file ends inside its footer, after {len(data)} of {trailer.footer_size} bytes", offset=place)
+        raise TruncatedError(
+            f"the file ends inside its footer, after {len(data)} of {trailer.footer_size} bytes", offset=place
+        )
     if crc(data) != trailer.footer_crc:
         raise ChecksumError(
-            f"footer checksum is {crc(data):#010x}, the trailer says {trailer.footer_crc:#010x}", offset=place, advice="Restore the file"
+            f"footer checksum is {crc(data):#010x}, the trailer says {trailer.footer_crc:#010x}",
+            offset=place,
+            advice="Restore the file",
         )
     if len(data) < _HEAD_SIZE:
         raise MalformedError(f"a footer of {len(data)} bytes", offset=place)
     shard_id, flags, num_chunks, metadata_size, num_records, raw_size = _HEAD.unpack_from(data)
     table_end = _HEAD_SIZE + CHUNK_ENTRY_SIZE * num_chunks
-    if num_chunks > layout.MAX_CHUNKS or metadata_size > layout.MAX_METADATA_SIZE or table_end + metadata_size != len(data):
+    if (
+        num_chunks > layout.MAX_CHUNKS
+        or metadata_size > layout.MAX_METADATA_SIZE
+        or table_end + metadata_size != len(data)
+    ):
         raise MalformedError(
             f"a footer of {len(data)} bytes for {num_chunks} chunks and {metadata_size} bytes of metadata", offset=place
         )
     if flags & ~FLAG_LAST:
         raise MalformedError(f"unknown flags {flags:#x} in a footer", offset=place)
     if num_records != trailer.num_records or num_records > layout.MAX_RECORDS:
-        raise MalformedError(f"the footer counts {num_records} records, the trailer {trailer.num_records}", offset=place)
+        raise MalformedError(
+            f"the footer counts {num_records} records, the trailer {trailer.num_records}", offset=place
+        )
     return Footer(
-        shard_id=shard_id, last=bool(flags & FLAG_LAST), num_chunks=num_chunks, num_records=num_records, raw_size=raw_size,
+        shard_id=shard_id, last=bool(flags & FLAG_LAST), num_chunks=num_chunks, num_records=num_records,
+        raw_size=raw_size,
         digest=bytes(data[32:64]), chunk_table=bytes(data[_HEAD_SIZE:table_end]), metadata=bytes(data[table_end:]),
     )  # fmt: skip
 
@@ -143,12 +159,19 @@ def check_digest(footer: Footer, *, file_id: bytes, schema: Buffer) -> None:
     """
     computed = shard_digest(footer, file_id=file_id, schema=schema)
     if computed != footer.digest:
-        raise ChecksumError(f"shard digest is {computed.hex()}, stored is {footer.digest.hex()}", advice="Restore the file")
+        raise ChecksumError(
+            f"shard digest is {computed.hex()}, stored is {footer.digest.hex()}", advice="Restore the file"
+        )
 
 
 def _head(footer: Footer) -> bytes:
     return _HEAD.pack(
-        footer.shard_id, FLAG_LAST * footer.last, footer.num_chunks, len(footer.metadata), footer.num_records, footer.raw_size
+        footer.shard_id,
+        FLAG_LAST * footer.last,
+        footer.num_chunks,
+        len(footer.metadata),
+        footer.num_records,
+        footer.raw_size,
     )
 
 

@@ -2,8 +2,8 @@
 
     header (64) | head: sizes, shard entries, schema, metadata, names | pad | chunk table of shard 0 | of shard 1 | ...
 
-Chunk tables are only cut out here; they are checked and read when a shard is first touched, so that opening thousands of
-shards is one read.
+Chunk tables are only cut out here; they are checked and read when a shard is first touched, so that opening thousands
+of shards is one read.
 
 Spec: spec/format.md, section 8.
 """
@@ -64,11 +64,15 @@ def data_set_fingerprint(schema: bytes, digests: Sequence[bytes]) -> bytes:
     return digest(16, b"recordio.index", (_U32.pack(len(digests)), schema, *digests))
 
 
-def encode_index(*, schema: bytes, metadata: bytes, shards: Sequence[ShardEntry], chunk_tables: Sequence[bytes]) -> bytes:
+def encode_index(
+    *, schema: bytes, metadata: bytes, shards: Sequence[ShardEntry], chunk_tables: Sequence[bytes]
+) -> bytes:
     """The whole index file."""
     names = [shard.name.encode() for shard in shards]
     entries = b"".join(
-        _ENTRY.pack(s.file_id, s.digest, s.file_size, s.num_records, s.raw_size, s.num_chunks, s.table_crc, len(name), 0)
+        _ENTRY.pack(
+            s.file_id, s.digest, s.file_size, s.num_records, s.raw_size, s.num_chunks, s.table_crc, len(name), 0
+        )
         for s, name in zip(shards, names, strict=True)
     )
     joined_names = b"".join(names)
@@ -94,8 +98,14 @@ def decode_index(data: Buffer) -> Index:
     fields = _HEADER.unpack(data[:60])
     _, major, minor, required, _, num_shards, num_records, head_size, head_crc, fingerprint = fields
     layout.check_version(major, minor, required)
-    if not 1 <= num_shards <= layout.MAX_SHARDS or num_records > layout.MAX_RECORDS or head_size > layout.MAX_INDEX_HEAD_SIZE:
-        raise MalformedError(f"an index of {num_shards} shards, {num_records} records, {head_size} bytes of head", offset=0)
+    if (
+        not 1 <= num_shards <= layout.MAX_SHARDS
+        or num_records > layout.MAX_RECORDS
+        or head_size > layout.MAX_INDEX_HEAD_SIZE
+    ):
+        raise MalformedError(
+            f"an index of {num_shards} shards, {num_records} records, {head_size} bytes of head", offset=0
+        )
     view = memoryview(data)
     head = view[INDEX_HEADER_SIZE : INDEX_HEADER_SIZE + head_size]
     if len(head) != head_size:
@@ -139,7 +149,8 @@ def check_chunk_table(index: Index, shard_id: int) -> None:
             advice="Restore the index; the shard still opens alone",
         )
     footer = Footer(
-        shard_id=shard_id, last=shard_id == len(index.shards) - 1, num_chunks=shard.num_chunks, num_records=shard.num_records,
+        shard_id=shard_id, last=shard_id == len(index.shards) - 1, num_chunks=shard.num_chunks,
+        num_records=shard.num_records,
         raw_size=shard.raw_size, digest=shard.digest, chunk_table=bytes(table), metadata=index.metadata,
     )  # fmt: skip
     check_digest(footer, file_id=shard.file_id, schema=index.schema)
@@ -176,9 +187,15 @@ def _decode_head(head: memoryview, num_shards: int) -> tuple[bytes, bytes, list[
             raise MalformedError(f"a shard of {num_chunks} chunks", shard=ordinal, offset=INDEX_HEADER_SIZE)
         shards.append(
             ShardEntry(
-                name=name, file_id=identity, digest=shard_digest, file_size=file_size, num_records=num_records,
-                raw_size=raw_size, num_chunks=num_chunks, table_crc=table_crc,
-            )  # fmt: skip
+                name=name,
+                file_id=identity,
+                digest=shard_digest,
+                file_size=file_size,
+                num_records=num_records,
+                raw_size=raw_size,
+                num_chunks=num_chunks,
+                table_crc=table_crc,
+            )
         )
     if place != names_size:
         raise MalformedError("the shard names of the index do not fill their place", offset=INDEX_HEADER_SIZE)

@@ -10,7 +10,14 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from recordio.errors import ChecksumError, IncompleteError, MalformedError, NotRecordIOError, TooNewError, TruncatedError
+from recordio.errors import (
+    ChecksumError,
+    IncompleteError,
+    MalformedError,
+    NotRecordIOError,
+    TooNewError,
+    TruncatedError,
+)
 from recordio.format.checksum import Buffer, crc, crc_at, digest
 
 FILE_MAGIC = b"\x89RIO\r\n\x1a\n"
@@ -117,7 +124,9 @@ class Trailer:
 
 def encode_trailer(trailer: Trailer, offset: int) -> bytes:
     """The last 64 bytes of a shard; `offset` is where they stand."""
-    body = _TRAILER.pack(trailer.footer_offset, trailer.footer_size, trailer.footer_crc, trailer.file_id, trailer.num_records)
+    body = _TRAILER.pack(
+        trailer.footer_offset, trailer.footer_size, trailer.footer_crc, trailer.file_id, trailer.num_records
+    )
     return body + _U32.pack(crc_at(offset, body)) + END_MAGIC
 
 
@@ -140,9 +149,15 @@ def decode_trailer(data: Buffer, offset: int) -> Trailer:
     check_crc(data[52:56], crc_at(offset, data[:52]), "trailer", offset=offset)
     footer_offset, footer_size, footer_crc, identity, num_records = _TRAILER.unpack(data[:52])
     if footer_offset % ALIGNMENT or footer_offset + align(footer_size) != offset:
-        raise MalformedError(f"the footer, {footer_size} bytes at {footer_offset}, does not end at the trailer", offset=offset)
+        raise MalformedError(
+            f"the footer, {footer_size} bytes at {footer_offset}, does not end at the trailer", offset=offset
+        )
     return Trailer(
-        footer_offset=footer_offset, footer_size=footer_size, footer_crc=footer_crc, file_id=identity, num_records=num_records
+        footer_offset=footer_offset,
+        footer_size=footer_size,
+        footer_crc=footer_crc,
+        file_id=identity,
+        num_records=num_records,
     )
 
 
@@ -153,10 +168,16 @@ def check_magic(data: Buffer, magic: bytes, what: str) -> None:
         return
     if magic.startswith(found):
         raise TruncatedError(f"the file ends inside its magic, after {len(found)} bytes", offset=0)
-    damaged = (magic.replace(b"\r\n", b"\n")[:7], magic.replace(b"\n", b"\r\n")[:7], bytes(byte & 0x7F for byte in magic)[:7])
+    damaged = (
+        magic.replace(b"\r\n", b"\n")[:7],
+        magic.replace(b"\n", b"\r\n")[:7],
+        bytes(byte & 0x7F for byte in magic)[:7],
+    )
     if found[:7] in damaged:
         raise NotRecordIOError(
-            f"this was {what} before a text-mode transfer changed its bytes", offset=0, advice="Copy it again in binary mode"
+            f"this was {what} before a text-mode transfer changed its bytes",
+            offset=0,
+            advice="Copy it again in binary mode",
         )
     raise NotRecordIOError(f"this is not {what}: it begins with {found!r}, not {magic!r}", offset=0)
 
@@ -165,7 +186,9 @@ def check_version(major: int, minor: int, required: int) -> None:
     """Refuse what this reader would misread."""
     if major != MAJOR_VERSION:
         raise TooNewError(
-            f"the file has format version {major}.{minor}, this reader knows {MAJOR_VERSION}.x", offset=8, advice="Update recordio"
+            f"the file has format version {major}.{minor}, this reader knows {MAJOR_VERSION}.x",
+            offset=8,
+            advice="Update recordio",
         )
     unknown = required & ~KNOWN_FEATURES
     if unknown:

@@ -14,7 +14,6 @@ import msgpack
 from recordio.errors import MalformedError
 from recordio.format.checksum import Buffer
 
-
 _TIMESTAMP_CODES = (b"\xd6\xff", b"\xd7\xff", b"\xc7\x0c\xff")
 
 
@@ -47,7 +46,12 @@ def unpack(data: Buffer, *, max_size: int, what: str) -> Any:
     try:
         # Every length inside is bounded by the input's: msgpack's own caps default to that.
         value = msgpack.unpackb(
-            data, raw=False, use_list=True, strict_map_key=False, ext_hook=_refuse_extension, object_pairs_hook=_distinct
+            data,
+            raw=False,
+            use_list=True,
+            strict_map_key=False,
+            ext_hook=_refuse_extension,
+            object_pairs_hook=_distinct,
         )
     except (ValueError, TypeError, RecursionError, OverflowError, msgpack.UnpackException) as error:
         raise MalformedError(f"{what} is not one valid msgpack object: {error or type(error).__name__}") from None

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from recordio.columns import ColumnValues
-from recordio.plan.ranges import even_ranges
 from recordio.convert.sources import as_source, from_generator, from_pydataset
 from recordio.errors import RequestError, SourceError
 from recordio.execute.pool import make_executor
+from recordio.plan.ranges import even_ranges
 from recordio.schema import Schema, TensorSpec
 
 INT = TensorSpec((), "int64")

@@ -44,24 +44,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="tools/bench", description="Speeds and memory of recordio, as ratios to peers in the same run.")
-    parser.add_argument("--quick", action="store_true", help="small sizes: seconds, and ratios that mean little")
-    parser.add_argument("--memory", action="store_true", help="resident memory of converting from a generator, instead of speeds")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--workloads", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help=f"some of {', '.join(NAMES)}")
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], metavar="N", help="of recordio and of the peer (1 2)")
-    parser.add_argument("--only", choices=["write", "read", "access"], help="some of the cells")
-    parser.add_argument("--size", type=int, metavar="BYTES", help=f"of a workload ({_SIZE}; --memory: {_MEMORY_SIZE})")
-    parser.add_argument("--repeats", type=int, metavar="N", help="rounds, after one that is not measured (5; --quick: 1)")
-    parser.add_argument("--level", type=int, default=3, help="of zstd (3)")
-    parser.add_argument("--seed", type=int, default=20_250_102)
-    parser.add_argument("--directory", help="on the disk that is measured for information, and for --memory (the system's temporary one)")
+    parser = argparse.ArgumentParser(
+        prog="tools/bench", description="Speeds and memory of recordio, as ratios to peers in the same run."
+    )
+    add = parser.add_argument
+    add("--quick", action="store_true", help="small sizes: seconds, and ratios that mean little")
+    add("--memory", action="store_true", help="resident memory of converting from a generator, instead of speeds")
+    add("--json", action="store_true", help="one JSON object on stdout")
+    add("--workloads", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help=f"some of {', '.join(NAMES)}")
+    add("--threads", nargs="+", type=int, default=[1, 2], metavar="N", help="of recordio and of the peer (1 2)")
+    add("--only", choices=["write", "read", "access"], help="some of the cells")
+    add("--size", type=int, metavar="BYTES", help=f"of a workload ({_SIZE}; --memory: {_MEMORY_SIZE})")
+    add("--repeats", type=int, metavar="N", help="rounds, after one that is not measured (5; --quick: 1)")
+    add("--level", type=int, default=3, help="of zstd (3)")
+    add("--seed", type=int, default=20_250_102)
+    add("--directory", help="on the disk that is measured for information (the system's temporary one)")
     options = parser.parse_args(arguments)
-    small = options.quick
     if options.size is None:
-        options.size = (_QUICK_MEMORY_SIZE if small else _MEMORY_SIZE) if options.memory else (_QUICK_SIZE if small else _SIZE)
+        full, quick = (_MEMORY_SIZE, _QUICK_MEMORY_SIZE) if options.memory else (_SIZE, _QUICK_SIZE)
+        options.size = quick if options.quick else full
     if options.repeats is None:
-        options.repeats = 1 if small else 5
+        options.repeats = 1 if options.quick else 5
     return options
 
 
@@ -75,9 +78,9 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "versions": " ".join(f"{name} {found}" for name, found in versions.items()),
         "machine": f"{_processor()}, {os.cpu_count()} processors, {platform.system()} {platform.release()}",
-        "settings": f"zstd level {options.level}, batches of {BATCH_SIZE}, peer's pieces of {PIECE_SIZE >> 10} KiB, {options.size / 1e6:.0f} MB a "
-        f"workload, seed {options.seed}, median of {options.repeats} interleaved rounds",
-        "in memory" : f"{_TMPFS} (tmpfs), so that no disk is measured" if _has_tmpfs() else "no tmpfs here: on the disk like the rest",
+        "settings": f"zstd level {options.level}, batches of {BATCH_SIZE}, peer's pieces of {PIECE_SIZE >> 10} KiB, "
+        f"{options.size / 1e6:.0f} MB a workload, seed {options.seed}, median of {options.repeats} interleaved rounds",
+        "in memory": f"{_TMPFS} (tmpfs), so that no disk is measured" if _has_tmpfs() else "no tmpfs here: on the disk",
         "on disk": options.directory or tempfile.gettempdir(),
         "threads": "writing: Writer(workers=N); reading: batch(256, workers=N); page cache warm",
     }  # fmt: skip
@@ -89,7 +92,8 @@ def _measure_speed(options: argparse.Namespace, result: dict[str, Any]) -> list[
         for name in options.workloads:
             workload = make_workload(name, options.size, options.seed)
             if not options.json:
-                print(f"\n{name}: {workload.description}; {workload.num_records} records, {workload.raw_size / 1e6:.0f} MB")
+                size = f"{workload.num_records} records, {workload.raw_size / 1e6:.0f} MB"
+                print(f"\n{name}: {workload.description}; {size}")
                 print(f"  {'':34} {'threads':>7} {'ratio':>8} {'target':>7} {'':7} {'recordio':>9} {'peer':>9}")
             path = os.path.join(fast, "read")
             for cell in _cells(options, workload, path, fast, slow):
@@ -128,17 +132,17 @@ def _line(cell: Cell) -> str:
 def _measure_memory(options: argparse.Namespace, result: dict[str, Any]) -> list[str]:
     missed = []
     result["memory"] = []
-    for what, num_shards in (("convert(generator), shards by size", None), ("convert(generator, num_shards=4), spooled", 4)):
+    for what, num_shards in (("generator, shards by size", None), ("generator, num_shards=4 (spooled)", 4)):
         found = memory.measure(options.size, options.directory, num_shards=num_shards)
-        reached = found["peak"] <= memory.LIMIT
-        result["memory"].append({"what": what, "limit": memory.LIMIT, **found, "verdict": "OK" if reached else "MISSED"})
-        if not reached:
+        verdict = "OK" if found["peak"] <= memory.LIMIT else "MISSED"
+        result["memory"].append({"what": what, "limit": memory.LIMIT, **found, "verdict": verdict})
+        if verdict == "MISSED":
             missed.append(what)
         if not options.json:
+            amount = f"{found['raw_size'] / 1e6:,.0f} MB in {found['records']} records"
+            limit = f"limit {memory.LIMIT / 1e6:.0f} MB"
             print(
-                f"  {what:44} {found['raw_size'] / 1e6:7,.0f} MB in {found['records']} records: at most {found['peak'] / 1e6:.0f} MB "
-                f"resident, limit {memory.LIMIT / 1e6:.0f}  {'OK' if reached else 'MISSED'}",
-                flush=True,
+                f"  {what:36} {amount}: at most {found['peak'] / 1e6:.0f} MB resident, {limit}  {verdict}", flush=True
             )
     return missed
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,8 @@ def measure(size: int, directory: str | None, *, num_shards: int | None = None) 
         here = Path(__file__).resolve()
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here.parents[2]), str(here.parents[1])])}
         request = json.dumps({"size": size, "path": os.path.join(path, "set"), "num_shards": num_shards})
-        done = subprocess.run(
-            [sys.executable, "-m", "bench_parts.memory", request], env=environment, check=True, capture_output=True, text=True
-        )
+        command = [sys.executable, "-m", "bench_parts.memory", request]
+        done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -55,10 +55,9 @@ def _main() -> None:
     import recordio
 
     request = json.loads(sys.argv[1])
-    recordio.convert(
-        lambda: _images(request["size"]), request["path"], num_shards=request["num_shards"],
-        output_signature={"data": recordio.TensorSpec((224, 224, 3), "uint8"), "label": recordio.TensorSpec((), "int64")},
-    )  # fmt: skip
+    signature = {"data": recordio.TensorSpec((224, 224, 3), "uint8"), "label": recordio.TensorSpec((), "int64")}
+    source = recordio.from_generator(partial(_images, request["size"]), signature)
+    recordio.convert(source, request["path"], num_shards=request["num_shards"])
     dataset = recordio.open(request["path"])
     print(json.dumps({"peak": _peak(), "raw_size": sum(s.raw_size for s in dataset.shards), "records": len(dataset)}))
 

@@ -1,11 +1,13 @@
 """Speeds as ratios: writing, reading in order and a projection, each beside its peer in the same run.
 
     write      Writer.write_batch and commit     against   zstd alone on the same bytes, in 64 KiB pieces
-    read       for batch in ds.batch(256)        against   zstd alone on the same frames; of what is stored raw: pread and CRC alone
+    read       for batch in ds.batch(256)        against   zstd alone on the same frames (raw: pread and CRC)
     project    the label alone                   against   all columns, in records/s
 
 Peers are made as fast as they can be: what they work on is in memory (frames) or in the page cache (raw chunks), a task
-of a peer is a whole chunk, and with one thread there is no pool at all. Targets: issue 2, "To be shown".
+of a peer is a whole chunk or more, and with one thread there is no pool at all. What is stored raw is read by the peer
+into new memory for the bytes of each batch, since a reader cannot hand out the same memory again; against a peer that
+reads everything into one megabyte, which stays in the processor's cache, it is shown for information. Targets: issue 2.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -90,14 +93,13 @@ def write_cells(
 ) -> Iterator[Cell]:
     """Writing against zstd alone.
 
-    The target is taken in memory; of bytes that do not compress, without any file system: storing them takes longer than the time
-    that zstd needs to find nothing in them, so that there it is the file system that would be measured.
+    The target is taken in memory; of bytes that do not compress, without any file system: to store them takes longer
+    than zstd takes to find nothing in them, so that the file system would be measured there.
     """
 
     def writer(directory: str, storage: LocalStorage | None = None) -> Callable[[], None]:
         def run() -> None:
             path = os.path.join(directory, "write")
-            shutil.rmtree(path, ignore_errors=True)
             options: dict[str, Any] = {} if storage is None else {"_storage": storage}
             with recordio.Writer(path, workload.signature, level=level, workers=threads, **options) as out:
                 for batch in workload.batches:
@@ -105,29 +107,35 @@ def write_cells(
 
         return run
 
+    def remove() -> None:
+        for directory in (memory_directory, disk_directory):
+            shutil.rmtree(os.path.join(directory, "write"), ignore_errors=True)
+
     with _mapping(threads) as run_all:
         tasks = [list(pieces) for pieces in _tasks(workload.column_bytes)]
         compress = _Compress(level)
         nowhere = writer(memory_directory, DroppingStorage())
-        runs: list[Callable[[], None]] = [
-            lambda: run_all(compress, tasks), writer(memory_directory), writer(disk_directory), nowhere,
-        ]  # fmt: skip
-        peer, memory, disk, dropped = interleave(runs, repeats)
+        runs = [lambda: run_all(compress, tasks), writer(memory_directory), writer(disk_directory), nowhere]
+        peer, memory, disk, dropped = interleave(runs, repeats, remove)
     for what, times, counts in (
         ("write, in memory", memory, workload.compressible),
         ("write, stored nowhere", dropped, not workload.compressible),
         ("write, on disk", disk, False),
     ):
-        yield _cell(workload, what, threads, workload.raw_size / 1e6, "MB/s", times, peer, WRITE_TARGET if counts else None)
-    for directory in (memory_directory, disk_directory):
-        shutil.rmtree(os.path.join(directory, "write"), ignore_errors=True)
+        target = WRITE_TARGET if counts else None
+        yield _cell(workload, what, threads, workload.raw_size / 1e6, "MB/s", times, peer, target)
+    remove()
 
 
 def read_cells(workload: Workload, path: str, *, threads: int, repeats: int) -> Iterator[Cell]:
     """Reading in order against zstd or pread and CRC alone, and the projection against reading in order."""
     dataset = recordio.open(path)
     labels = dataset.select_columns(["label"])
-    tasks, peer_name = _stored(path)
+    tasks = _stored(path)
+    raw_size = sum(size for task in tasks for _, size in task.raw_parts)
+    is_raw = raw_size > workload.raw_size / 2
+    if is_raw:
+        tasks = _spans(tasks, BATCH_SIZE * workload.raw_size // workload.num_records)
 
     def read() -> None:
         for _ in dataset.batch(BATCH_SIZE, workers=threads):
@@ -138,8 +146,16 @@ def read_cells(workload: Workload, path: str, *, threads: int, repeats: int) -> 
             pass
 
     with _mapping(threads) as run_all:
-        peer, full, projection = interleave([lambda: run_all(_verify, tasks), read, project], repeats)
-    yield _cell(workload, f"read ({peer_name})", threads, workload.raw_size / 1e6, "MB/s", full, peer, READ_TARGET)
+        runs = [lambda: run_all(_verify, tasks), read, project]
+        if is_raw:
+            runs.append(lambda: run_all(_verify_hot, tasks))
+        peer, full, projection, *hot = interleave(runs, repeats)
+    name = "pread+crc alone" if is_raw else "zstd alone"
+    yield _cell(workload, f"read ({name})", threads, workload.raw_size / 1e6, "MB/s", full, peer, READ_TARGET)
+    if is_raw:
+        yield _cell(
+            workload, "read (the same, one hot MB)", threads, workload.raw_size / 1e6, "MB/s", full, hot[0], None
+        )
     yield _cell(workload, "project label", threads, workload.num_records / 1e3, "k/s", projection, full, PROJECT_TARGET)
 
 
@@ -168,7 +184,9 @@ def access_cells(workload: Workload, path: str, *, seed: int, repeats: int, num_
 
     full, uncached, hot, batches = interleave([read, cold, cached, batch], repeats)
     scaled = [taken * num_records / workload.num_records for taken in full]
-    for what, times in (("ds[i] random, uncached", uncached), ("ds[i] random, cached", hot), ("ds[256 random]", batches)):
+    for what, times in (
+        ("ds[i] random, uncached", uncached), ("ds[i] random, cached", hot), ("ds[256 random] uncached", batches),
+    ):  # fmt: skip
         yield _cell(workload, what, 1, num_records / 1e3, "k/s", times, scaled, None)
 
 
@@ -185,8 +203,8 @@ def _cell(
 ) -> Cell:  # fmt: skip
     own_speed, peer_speed = (amount / sorted(taken)[len(taken) // 2] for taken in (times, peer))
     return Cell(
-        workload=workload.name, what=what, threads=threads, ratio=speed_ratio(times, peer), own=own_speed, peer=peer_speed,
-        unit=unit, target=target,
+        workload=workload.name, what=what, threads=threads, ratio=speed_ratio(times, peer),
+        own=own_speed, peer=peer_speed, unit=unit, target=target,
     )  # fmt: skip
 
 
@@ -194,21 +212,30 @@ def _cell(
 
 
 @contextmanager
-def _mapping(threads: int) -> Iterator[Callable[[Callable[[Any], None], Sequence[Any]], None]]:
-    """Run a function over tasks on so many threads; with one, in the caller's own."""
+def _mapping(threads: int) -> Iterator[Callable[[Callable[[Any], object], Sequence[Any]], None]]:
+    """Run a function over tasks on so many threads; with one, in the caller's own. Each result lives until the next."""
     if threads == 1:
 
-        def run_here(function: Callable[[Any], None], tasks: Sequence[Any]) -> None:
+        def run_here(function: Callable[[Any], object], tasks: Sequence[Any]) -> None:
+            held = None
             for task in tasks:
-                function(task)
+                held = function(task)
+            del held
 
         yield run_here
         return
     with ThreadPoolExecutor(threads) as pool:
 
-        def run_on_pool(function: Callable[[Any], None], tasks: Sequence[Any]) -> None:
-            for _ in pool.map(function, tasks):
-                pass
+        def run_on_pool(function: Callable[[Any], object], tasks: Sequence[Any]) -> None:
+            pending: deque[Future[object]] = deque()
+            held = None
+            for task in tasks:
+                pending.append(pool.submit(function, task))
+                if len(pending) > threads + 1:
+                    held = pending.popleft().result()
+            while pending:
+                held = pending.popleft().result()
+            del held
 
         yield run_on_pool
 
@@ -236,8 +263,8 @@ class _Compress:
 
 
 @dataclass(frozen=True, slots=True)
-class _StoredChunk:
-    """The frames of one chunk: those of zstd in memory, those stored raw as a place in the file."""
+class _Stored:
+    """The frames of a chunk or more: those of zstd in memory, those stored raw as places in a file."""
 
     frames: list[bytes]
     file: int
@@ -247,37 +274,63 @@ class _StoredChunk:
 _local = threading.local()
 
 
-def _verify(chunk: _StoredChunk) -> None:
+def _verify(task: _Stored) -> object:
+    _decompress(task)
+    if not task.raw_parts:
+        return None
+    memory = np.empty(sum(size for _, size in task.raw_parts), np.uint8)
+    start = 0
+    for offset, size in task.raw_parts:
+        part = memory[start : start + size]
+        os.preadv(task.file, [part], offset)
+        crc32c.crc32c(part)
+        start += size
+    return memory
+
+
+def _verify_hot(task: _Stored) -> None:
+    _decompress(task)
+    for offset, size in task.raw_parts:
+        crc32c.crc32c(os.pread(task.file, size, offset))
+
+
+def _decompress(task: _Stored) -> None:
     decompressor = getattr(_local, "decompressor", None)
     if decompressor is None:
         decompressor = _local.decompressor = zstandard.ZstdDecompressor()
-    for frame in chunk.frames:
+    for frame in task.frames:
         decompressor.decompress(frame)
-    for offset, size in chunk.raw_parts:
-        crc32c.crc32c(os.pread(chunk.file, size, offset))
 
 
-def _stored(path: str) -> tuple[list[_StoredChunk], str]:
-    """What the peer of reading works on, and what that is called."""
+def _stored(path: str) -> list[_Stored]:
+    """What the peer of reading works on, chunk by chunk."""
     reader = open_data_set(path)
     tasks = []
-    raw_size = zstd_size = 0
     for shard_id, entry in enumerate(reader.shards):
         shard = reader.shard(shard_id)
         file = os.open(shard.path, os.O_RDONLY)
         for chunk_id in range(entry.num_chunks):
-            directory = shard.read_directory(chunk_id)
             base = int(shard.table.offsets[chunk_id])
-            chunk = _StoredChunk([], file, [])
-            for column in directory.columns:
+            chunk = _Stored([], file, [])
+            for column in shard.read_directory(chunk_id).columns:
                 if column.codec == CODEC_ZSTD:
                     place = base + column.offset
                     for frame in column.frames:
                         chunk.frames.append(os.pread(file, frame.stored_size, place))
                         place += frame.stored_size
-                    zstd_size += column.raw_size
                 else:
                     chunk.raw_parts.append((base + column.offset, column.stored_size))
-                    raw_size += column.raw_size
             tasks.append(chunk)
-    return tasks, "zstd alone" if zstd_size >= raw_size else "pread+crc alone"
+    return tasks
+
+
+def _spans(tasks: list[_Stored], size: int) -> list[_Stored]:
+    """Put chunks of one file together until they have the bytes of a batch."""
+    spans: list[_Stored] = []
+    for task in tasks:
+        last = spans[-1] if spans else None
+        if last is None or last.file != task.file or sum(part for _, part in last.raw_parts) >= size:
+            spans.append(last := _Stored([], task.file, []))
+        last.frames.extend(task.frames)
+        last.raw_parts.extend(task.raw_parts)
+    return spans

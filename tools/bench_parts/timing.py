@@ -18,15 +18,22 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def interleave(runs: Sequence[Callable[[], object]], repeats: int) -> list[list[float]]:
-    """Run all in turn, `repeats` times after one unmeasured round; gives the seconds of each, round by round."""
+def interleave(
+    runs: Sequence[Callable[[], object]], repeats: int, prepare: Callable[[], object] = lambda: None
+) -> list[list[float]]:
+    """Run all in turn, `repeats` times after one unmeasured round; gives the seconds of each, round by round.
+
+    Args:
+        prepare: called before every run, and not measured.
+    """
     times: list[list[float]] = [[] for _ in runs]
-    for run in runs:
-        run()
-    for _ in range(repeats):
+    for number in range(repeats + 1):
         for run, taken in zip(runs, times, strict=True):
+            prepare()
             gc.collect()
-            taken.append(seconds(run))
+            took = seconds(run)
+            if number:
+                taken.append(took)
     return times
 
 
