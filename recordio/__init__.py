@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     )
     from recordio.progress import Progress
     from recordio.ragged import Ragged
+    from recordio.reader import LostRange
     from recordio.schema import Schema
     from recordio.spec import MsgpackSpec, TensorSpec
     from recordio.verification import VerifyReport, verify
@@ -59,6 +60,7 @@ _HOMES = {
     ),
     "recordio.progress": ("Progress",),
     "recordio.ragged": ("Ragged",),
+    "recordio.reader": ("LostRange",),
     "recordio.schema": ("Schema",),
     "recordio.spec": ("MsgpackSpec", "TensorSpec"),
     "recordio.verification": ("VerifyReport", "verify"),
@@ -75,6 +77,7 @@ __all__ = [  # in full, for type checkers
     "Dataset",
     "IncompleteError",
     "LockedError",
+    "LostRange",
     "MalformedError",
     "MismatchError",
     "MsgpackSpec",

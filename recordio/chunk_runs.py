@@ -26,7 +26,7 @@ from recordio.errors import ChecksumError, MalformedError
 from recordio.format.checksum import Buffer, crc, crc_of_frame
 from recordio.format.chunk import CHUNK_HEADER_SIZE, is_chunk_front
 from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, MAX_WHOLE_SIZE, decompress_frames, decompress_into
-from recordio.frame_parts import check_bool, check_variable, parse_frames
+from recordio.frame_parts import check_bool, check_elements, check_variable, parse_frames
 from recordio.schema import Column
 from recordio.shard_reader import ShardReader
 from recordio.storage import ReadHandle, read_into
@@ -36,7 +36,7 @@ MAX_CHUNKS = 256  # at once: more of them cost latency and save nothing
 # belongs.
 _SPAN_RATIO = 0.75
 _DECODED_SIZE = 512 << 10  # raw bytes of frames that are decoded in one step, or a little more
-MAX_COLUMNS = 256  # of the schema: the directories of wider ones cost more than the steps saved
+MAX_COLUMNS_AT_ONCE = 256  # of the schema: the directories of wider ones cost more than the steps saved
 
 
 def read_rows(shard: ShardReader, start: int, stop: int, ordinals: Sequence[int]) -> list[ColumnValues]:
@@ -225,6 +225,8 @@ def _decode_numbered(handle: ReadHandle, column: Column, frames: _Frames) -> Col
     """Frames of one array of numbers and the values, each put to where it belongs; what is stored raw is read there."""
     width = int(frames.widths[0])
     num_numbers = len(column.unknown_dims) if not column.is_string_like else math.prod(column.shape or ())  # type: ignore[arg-type]
+    if column.is_string_like:
+        check_elements(int(frames.num_records.max()) * num_numbers)
     number_sizes = frames.num_records * (num_numbers * width)
     value_sizes = frames.raw_sizes - number_sizes
     if int(value_sizes.min()) < 0 or (value_sizes % column.numpy_dtype.itemsize).any():

@@ -140,6 +140,8 @@ class Dataset:
             return replace(self, _rows=self._rows[key])
         if isinstance(key, (list, tuple, range)) or (isinstance(key, np.ndarray) and key.ndim):
             return self._batch(self._numbers(key))
+        if isinstance(key, bool | np.bool_):
+            raise TypeError("records are picked by int, slice, or a list or array of ints, not bool")
         try:
             index = operator.index(key)
         except TypeError:
@@ -249,6 +251,8 @@ class Dataset:
                 yield self._reader.rows(numbers, self._ordinals)
 
     def _numbers(self, key: Any) -> Array:
+        if isinstance(key, list | tuple) and any(isinstance(item, bool | np.bool_) for item in key):
+            raise TypeError("a batch is picked by a list of ints, not of bools")
         indices = np.asarray(key)
         if not indices.size:
             return np.empty(0, np.int64)

@@ -53,6 +53,12 @@ def check_bool(rows: ColumnValues) -> None:
         raise MalformedError(f"a bool stored as {int(stored.max())}")
 
 
+def check_elements(count: int) -> None:
+    """Refuse a frame of more strings than a reader should have to keep lengths of, before it does."""
+    if count > layout.MAX_FRAME_ELEMENTS:
+        raise MalformedError(f"a frame of {count} strings; at most {layout.MAX_FRAME_ELEMENTS} are allowed")
+
+
 def check_variable(column: Column, rows: ColumnValues, counts: Sequence[int], value_sizes: Array) -> None:
     """Check rows of a column of known rank, without None, that were taken from frames without looking at their numbers.
 
@@ -118,6 +124,7 @@ def _parse_variable(column: Column, raw: Sequence[Array], counts: Sequence[int],
     row_ends = offsets(element_counts(column, rows))
     if column.is_string_like:
         elements = _sums(row_ends, counts)
+        check_elements(max(elements))
         rows.lengths = cutter.cut_numbers(elements, width, cutter.largest)
         rows.values = cutter.cut(_sums(offsets(rows.lengths), elements), column.numpy_dtype)
         if column.dtype == "str":
@@ -244,7 +251,7 @@ def _check_objects(rows: ColumnValues) -> None:
     assert rows.lengths is not None
     packed = rows.values.tobytes()
     for start, stop in pairwise(offsets(rows.lengths).tolist()):
-        unpack(packed[start:stop], max_size=layout.MAX_FRAME_RAW_SIZE, what="a msgpack value")
+        unpack(packed[start:stop], max_size=layout.MAX_OBJECT_SIZE, what="a msgpack value")
 
 
 def _validity(stored: Array) -> Array:

@@ -18,7 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from recordio.columns import Array, ColumnValues, Elements, concat, empty, row_sizes, split_places
+from recordio.columns import (
+    Array,
+    ColumnValues,
+    Elements,
+    concat,
+    element_counts,
+    empty,
+    offsets,
+    row_sizes,
+    split_places,
+)
 from recordio.errors import ChecksumError, MalformedError, RecordIOError, TruncatedError
 from recordio.format import layout
 from recordio.format.checksum import crc_of_frame
@@ -51,7 +61,14 @@ def frame_bounds(column: Column, rows: ColumnValues, frame_size: int) -> list[in
     """Row numbers at which frames begin, and the end: a frame closes at the last row that fits `frame_size` bytes."""
     if column.is_fixed:
         return _fixed_bounds(column, rows.num_rows, frame_size)
-    return close_at(row_sizes(column, rows), frame_size)
+    # A string counts 4 bytes at least, so that this also bounds the strings of a frame.
+    most = 4 * layout.MAX_FRAME_ELEMENTS if column.is_string_like else frame_size
+    return close_at(row_sizes(column, rows), min(frame_size, most))
+
+
+def _most_elements(column: Column, rows: ColumnValues, bounds: list[int]) -> int:
+    ends = offsets(element_counts(column, rows))[bounds]
+    return int(np.diff(ends).max(initial=0))
 
 
 def _fixed_bounds(column: Column, num_rows: int, frame_size: int) -> list[int]:
@@ -100,6 +117,8 @@ def encode_column(
         joined = concat(pieces)
         width = 0 if column.is_fixed else _length_width(joined)
         bounds = frame_bounds(column, joined, frame_size)
+        if column.is_string_like and _most_elements(column, joined, bounds) > layout.MAX_FRAME_ELEMENTS:
+            raise MalformedError("one record has more strings than a frame may hold", column=column.name)
         parts = _frame_parts(column, joined, width, bounds)
     raw_sizes = [sum(map(len, frame)) for frame in parts]
     if max(raw_sizes, default=0) > layout.MAX_FRAME_RAW_SIZE:

@@ -132,9 +132,10 @@ class JobPaths:
         """What the unfinished job was asked for; None if there is none."""
         try:
             noted = json.loads(bytes(self.storage.read_file(os.path.join(self.work, "job.json"))))
-        except (OSError, ValueError):
+            bytes.fromhex(noted.get("schema", ""))
+            return noted if noted["version"] == _JOB_VERSION else None
+        except (OSError, DataError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
-        return noted if isinstance(noted, dict) and noted.get("version") == _JOB_VERSION else None
 
 
 class Job:
@@ -207,7 +208,7 @@ class Job:
         if not overwrite and not storage.exists(paths.index) and any(map(_SHARD_NAME.fullmatch, names)):
             raise RequestError(
                 "the directory holds shards, but no index", path=paths.path,
-                advice="Make the index again (recordio.rebuild_index), or replace all with overwrite=True",
+                advice="Restore the index, or replace all with overwrite=True",
             )  # fmt: skip
         if others and not storage.exists(paths.index):
             raise RequestError(

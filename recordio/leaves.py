@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from recordio.columns import Array, ColumnValues, element_counts, offsets, slice_rows
-from recordio.format.layout import MAX_FRAME_RAW_SIZE
+from recordio.format.layout import MAX_OBJECT_SIZE
 from recordio.format.objects import unpack
 from recordio.ragged import Ragged, is_suffixed, object_array, split_text
 from recordio.schema import Column
@@ -79,7 +79,7 @@ def record_leaves(column: Column, rows: ColumnValues) -> list[Any]:
         assert rows.lengths is not None
         packed = split_text(_writable(rows.values), offsets(rows.lengths), "bytes")
         what = f"a value of column {column.name!r}"
-        leaves = [unpack(data, max_size=MAX_FRAME_RAW_SIZE, what=what) for data in packed]
+        leaves = [unpack(data, max_size=MAX_OBJECT_SIZE, what=what) for data in packed]
     elif column.shape is None:
         leaves = _leaves_of_unknown_rank(column, rows)
     else:

@@ -32,7 +32,7 @@ from recordio.format import layout
 from recordio.format.chunk import Directory
 from recordio.format.footer import decode_metadata
 from recordio.format.index import INDEX_NAME, Index, ShardEntry, check_chunk_table, data_set_fingerprint, decode_index
-from recordio.job import describe_unfinished, shard_entry
+from recordio.job import JobPaths, describe_unfinished, shard_entry
 from recordio.process_local import ProcessLocal
 from recordio.schema import Schema
 from recordio.shard_reader import ChunkTable, ShardReader, read_shard_front
@@ -45,6 +45,7 @@ _MAX_OPEN_FILES = 128
 # Rows are read in tasks of so many raw bytes: one that is much smaller loses to the GIL, a larger one to the caches.
 _MIN_TASK_SIZE, _MAX_TASK_SIZE = 1 << 20, 8 << 20
 _MAX_ALIGNED_SIZE = 16 << 20  # of a batch that is one task
+_SHARED_SIZE = 4 << 10  # read of a chunk, from which its bytes take longer than its steps: threads can share them
 _FRAME_ENTRY_SIZE = 120  # bytes that one frame of a cached directory takes in memory, measured
 _CACHE_ENTRY_SIZE = 700  # bytes of an entry besides the data: key, links, array objects; measured
 
@@ -74,7 +75,7 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Opened:
     """What is opened: a data set through its index, or one shard alone."""
 
     path: str
@@ -98,7 +99,7 @@ class _ProcessState:
 class DataSetReader:
     """Reads any rows of a data set."""
 
-    source: Source
+    source: Opened
     schema: Schema
     metadata: dict[str, Any]
     options: dict[str, Any]
@@ -296,11 +297,11 @@ class DataSetReader:
         )
         chunk_records = num_records / max(1, num_chunks)
         count = int(min(task_size / max(record_size, 1e-9), chunk_runs.MAX_CHUNKS * chunk_records))
-        # Small batches are cut from tasks of whole chunks, and those beyond any task are put together from them. Between
-        # the two, tasks of whole batches save a copy; a frame that two of them share is decoded twice: it must be small.
+        # Small batches are cut from tasks of whole chunks, those beyond any task are put together from them. Between
+        # these, tasks of whole batches save a copy. A frame that two of them share is decoded twice: it must be small.
         if (
             _MIN_TASK_SIZE <= align * record_size <= _MAX_ALIGNED_SIZE
-            and len(self.schema.columns) <= chunk_runs.MAX_COLUMNS
+            and len(self.schema.columns) <= chunk_runs.MAX_COLUMNS_AT_ONCE
             and align * record_size >= 8 * len(ordinals) * self._frame_size
         ):
             return [*range(start, stop, max(1, count // align) * align), stop]
@@ -335,7 +336,9 @@ class DataSetReader:
         size = self.options.get("frame_size")
         return size if isinstance(size, int) else DEFAULT_FRAME_SIZE
 
-    def _read_range(self, start: int, stop: int, ordinals: Sequence[int], on_corrupt: OnCorrupt) -> Iterator[Rows]:
+    def _read_range(
+        self, start: int, stop: int, ordinals: Sequence[int], on_corrupt: OnCorrupt
+    ) -> Iterator[Rows]:
         """Rows [start, stop), shard by shard."""
         shard_id = int(self.first_records.searchsorted(start, side="right")) - 1
         while start < stop:
@@ -357,7 +360,7 @@ class DataSetReader:
             yield Rows(start, stop, nothing, np.empty(0, np.int64), (lost,))
             return
         base, table = shard.first_record, shard.table
-        if len(self.schema.columns) <= chunk_runs.MAX_COLUMNS:
+        if len(self.schema.columns) <= chunk_runs.MAX_COLUMNS_AT_ONCE:
             rows = None
             with contextlib.suppress(RecordIOError):  # found again below, with its place
                 rows = chunk_runs.read_rows(shard, start - base, stop - base, ordinals)
@@ -495,8 +498,8 @@ def open_data_set(
     first_records = np.zeros(len(source.index.shards) + 1, np.int64)
     np.cumsum([shard.num_records for shard in source.index.shards], out=first_records[1:])
     return DataSetReader(
-        source=source, schema=schema, metadata=metadata, options=options, storage=storage, cache_size=cache_size,
-        may_be_cut=may_be_cut, first_records=first_records,
+        source=source, schema=schema, metadata=metadata, options=options, storage=storage.anchored(),
+        cache_size=cache_size, may_be_cut=may_be_cut, first_records=first_records,
     )  # fmt: skip
 
 
@@ -507,7 +510,7 @@ def _reopen(path: str, storage: Storage, cache_size: int, may_be_cut: bool, fing
     return reader
 
 
-def _find(path: str, storage: Storage) -> Source:
+def _find(path: str, storage: Storage) -> Opened:
     if storage.is_directory(path):
         index_path = os.path.join(path, INDEX_NAME)
         if not storage.exists(index_path):
@@ -523,25 +526,23 @@ def _find(path: str, storage: Storage) -> Source:
         schema=front.schema, metadata=front.footer.metadata, shards=(entry,), chunk_tables=(front.footer.chunk_table,),
         num_records=entry.num_records, fingerprint=data_set_fingerprint(front.schema, [entry.digest]),
     )  # fmt: skip
-    return Source(path=path, directory=os.path.dirname(path), index=index, single=True)
+    return Opened(path=path, directory=os.path.dirname(path), index=index, single=True)
 
 
-def _read_index(index_path: str, path: str, directory: str, storage: Storage) -> Source:
+def _read_index(index_path: str, path: str, directory: str, storage: Storage) -> Opened:
     try:
         index = decode_index(storage.read_file(index_path))
     except RecordIOError as error:
         raise error.locate(path=index_path) from None
-    return Source(path=path, directory=directory, index=index, single=False)
+    return Opened(path=path, directory=directory, index=index, single=False)
 
 
 def _no_index(path: str, storage: Storage) -> RecordIOError:
     unfinished = describe_unfinished(storage, path)
     if unfinished is not None:
-        return IncompleteError(
-            f"a conversion into this directory has not ended: {unfinished}",
-            path=path,
-            advice="Go on with it: convert(..., resume=True)",
-        )
+        resumable = (JobPaths(storage, path).request() or {}).get("resumable")
+        advice = "Go on with it: convert(..., resume=True)" if resumable else "Write it again"
+        return IncompleteError(f"writing into this directory has not ended: {unfinished}", path=path, advice=advice)
     shards = sum(name.endswith(".rio") for name in storage.list(path))
     if shards:
         return IncompleteError(

@@ -15,7 +15,7 @@ import numpy as np
 
 from recordio.casting import Refusal
 from recordio.errors import SignatureError, SignatureTypeError
-from recordio.format.layout import MAX_DIM, MAX_FRAME_RAW_SIZE, MAX_RANK
+from recordio.format.layout import MAX_DIM, MAX_FRAME_ELEMENTS, MAX_FRAME_RAW_SIZE, MAX_RANK
 from recordio.schema import Column
 
 
@@ -58,6 +58,9 @@ def check_shape(column: Column, shape: tuple[int, ...], got: str, *, wrong_type:
 
 def check_row_size(column: Column, size: int, numbers: Sequence[int]) -> None:
     """Raise SignatureError if a row of `size` bytes with these dimensions and lengths is too large for any frame."""
+    if column.is_string_like and len(numbers) > MAX_FRAME_ELEMENTS:
+        why = f"the limit for one record in one column is {MAX_FRAME_ELEMENTS}"
+        raise refuse(column, Refusal(f"about {len(numbers)} strings", why, advice="Cut it into several records"))
     if size + 8 * len(numbers) + 2 <= MAX_FRAME_RAW_SIZE:
         return
     largest = max(numbers, default=0)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 
-from recordio.errors import TruncatedError
+from recordio.errors import NotRecordIOError, TruncatedError
 
 # Linux writes at most 0x7ffff000 bytes and 1,024 buffers a call.
 _MAX_CALL_SIZE = 1 << 30
@@ -49,6 +50,10 @@ class WriteHandle(Protocol):
 class Storage(Protocol):
     """What recordio needs of a file system."""
 
+    def anchored(self) -> Storage:
+        """The same, for reading, with relative paths from where the process is now, wherever it goes later."""
+        ...
+
     def open(self, path: str) -> ReadHandle: ...
     def create(self, path: str, *, keep: int = 0) -> WriteHandle:
         """Open for writing, after the first `keep` bytes; the rest is cut off."""
@@ -78,8 +83,13 @@ class Storage(Protocol):
 class _LocalReadHandle:
     def __init__(self, path: str) -> None:
         self.path = path
-        self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
-        self.size = os.fstat(self._fd).st_size
+        # Without O_NONBLOCK, opening a pipe would wait for its writer.
+        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+        self._fd = os.open(path, flags)
+        status = os.fstat(self._fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise NotRecordIOError("this is no regular file", path=path)
+        self.size = status.st_size
 
     def read(self, offset: int, size: int) -> memoryview:
         # Length before contents: a damaged size must not become an allocation.
@@ -173,10 +183,19 @@ class _LocalWriteHandle:
 
 
 class LocalStorage:
-    """Files of this machine."""
+    """Files of this machine; relative paths count from `directory`, or else from wherever the process is."""
+
+    directory = ""
+
+    def anchored(self) -> Storage:
+        if type(self) is not LocalStorage or self.directory:
+            return self
+        anchored = LocalStorage()
+        anchored.directory = os.getcwd()
+        return anchored
 
     def open(self, path: str) -> ReadHandle:
-        return _LocalReadHandle(path)
+        return _LocalReadHandle(os.path.join(self.directory, path))
 
     def create(self, path: str, *, keep: int = 0) -> WriteHandle:
         return _LocalWriteHandle(path, keep)
@@ -212,16 +231,16 @@ class LocalStorage:
         os.makedirs(path, exist_ok=True)
 
     def list(self, path: str) -> list[str]:
-        return sorted(os.listdir(path))
+        return sorted(os.listdir(os.path.join(self.directory, path)))
 
     def exists(self, path: str) -> bool:
-        return os.path.exists(path)
+        return os.path.exists(os.path.join(self.directory, path))
 
     def is_directory(self, path: str) -> bool:
-        return os.path.isdir(path)
+        return os.path.isdir(os.path.join(self.directory, path))
 
     def size(self, path: str) -> int:
-        return os.stat(path).st_size
+        return os.stat(os.path.join(self.directory, path)).st_size
 
     def remove(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):

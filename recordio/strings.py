@@ -18,7 +18,8 @@ import numpy as np
 from recordio.casting import Refusal, as_array, show_value
 from recordio.columns import Array
 from recordio.format import objects
-from recordio.row_checks import check_row_size, refuse
+from recordio.format.layout import MAX_OBJECT_SIZE
+from recordio.row_checks import refuse
 from recordio.schema import Column
 
 MAX_OBJECT_DEPTH = 512  # spec/format.md, section 10
@@ -92,7 +93,9 @@ def keep_object(column: Column, value: Any) -> bytes:
         advice = "Use None, bool, int up to 64 bits, float, str, bytes, list (not tuple) or dict; .tolist() of numpy"
         unpackable = Refusal(show_value(value), str(error), wrong_type=wrong_type, advice=advice)
         raise refuse(column, unpackable) from None
-    check_row_size(column, len(packed), (len(packed),))
+    if len(packed) > MAX_OBJECT_SIZE:
+        why = f"packed, it takes {len(packed)} bytes; at most {MAX_OBJECT_SIZE} are allowed"
+        raise refuse(column, Refusal(type(value).__name__, why, advice="Store large parts as columns of their own"))
     return packed
 
 

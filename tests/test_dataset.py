@@ -248,3 +248,21 @@ def test_records_of_no_bytes(tmp_path: Path) -> None:
     assert len(recordio.open(tmp_path / "only")) == 1000
     assert recordio.open(tmp_path / "only")[998].shape == (0,)
     assert sum(len(batch) for batch in recordio.open(tmp_path / "only").batch(64)) == 1000
+
+
+def test_a_relative_path_is_meant_from_where_it_was_opened(tmp_path, monkeypatch):
+    """Also after the process has gone elsewhere, and in another process."""
+    monkeypatch.chdir(tmp_path)
+    recordio.convert([{"x": number} for number in range(3)], "set")
+    dataset = recordio.open("set")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert [record["x"] for record in dataset] == [0, 1, 2]
+    assert pickle.loads(pickle.dumps(dataset))[2] == {"x": 2}
+
+
+@pytest.mark.parametrize("key", [True, np.True_, [True, 2], [np.False_]])
+def test_a_bool_is_no_record_number(key):
+    """Neither alone nor in a list: it would be read as 0 or 1."""
+    with pytest.raises(TypeError, match="bool"):
+        recordio.from_tensor_slices({"x": np.arange(3)})[key]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import recordio
 from recordio.errors import TruncatedError
 from recordio.storage import LocalStorage
 
@@ -98,3 +99,25 @@ def test_errors_of_the_operating_system_pass(storage: LocalStorage, tmp_path: Pa
     storage.remove(missing)
     storage.remove_tree(missing)
     assert not storage.exists(missing) and not storage.is_directory(missing)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    """A hostile directory must not hang its reader."""
+    os.mkfifo(tmp_path / "pipe.rio")
+    with pytest.raises(recordio.NotRecordIOError, match="regular file"):
+        recordio.open(tmp_path / "pipe.rio")
+
+
+def test_a_frame_of_too_many_strings_is_refused_before_their_lengths_are_kept(tmp_path, monkeypatch):
+    """An empty string takes one byte in a file, compressed to nothing, and sixteen in memory (section 10)."""
+    spec = recordio.TensorSpec((None,), "bytes")
+    with recordio.Writer(tmp_path / "set", spec) as writer:
+        writer.write([b""] * 100)
+    monkeypatch.setattr("recordio.format.layout.MAX_FRAME_ELEMENTS", 99)
+    with pytest.raises(recordio.MalformedError, match="100 strings"):
+        recordio.open(tmp_path / "set")[0]
+    with pytest.raises(recordio.MalformedError, match="100 strings"):
+        next(iter(recordio.open(tmp_path / "set")))
+    with pytest.raises(recordio.RecordIOError, match="strings"):
+        with recordio.Writer(tmp_path / "other", spec) as writer:
+            writer.write([b""] * 100)

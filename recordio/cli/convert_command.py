@@ -112,6 +112,12 @@ def convert(
                 level=level, metadata=carried or None, workers=workers, use_multiprocessing=processes, resume=resume,
                 overwrite=overwrite, on_error=on_error, progress=progress,
             )  # fmt: skip
+    except SystemExit as error:
+        # Let through, it would end the command with whatever status the source chose, and nothing written.
+        ended = recordio.SourceError(f"the source ended the program: sys.exit({error.code!r})", path=path)
+        for note in getattr(error, "__notes__", ()):
+            ended.add_note(note)
+        raise ended from error
     except KeyboardInterrupt:
         _print_interrupted(side_console(), path, resume_command(list(ctx.obj or [])))
         _leave_stuck_threads()

@@ -94,11 +94,20 @@ def report(error: BaseException, *, with_traceback: bool) -> None:
         _report_source(console, error, shown=with_traceback)
     elif isinstance(error, RecordIOError):
         print_error(console, error.message, where=where_of(error), advice=error.advice)
+        _print_notes(console, error)
     elif isinstance(error, OSError):
         _report_os_error(console, error)
+        _print_notes(console, error)
     else:
         what = f"{type(error).__name__}: {error}"
         print_error(console, what, advice="This should not happen; `--traceback` shows where it did")
+
+
+def _print_notes(console: Console, error: BaseException) -> None:
+    """What convert has to say about what is kept."""
+    kept = _kept_advice(error)
+    if kept:
+        console.print(Text.assemble(("  note    ", "dim"), printable(_as_options(kept))))
 
 
 def print_error(console: Console, message: str, *, where: str | None = None, advice: str | None = None) -> None:
@@ -112,9 +121,14 @@ def print_error(console: Console, message: str, *, where: str | None = None, adv
     if where:
         console.print(Text.assemble(("  where   ", "dim"), printable(where)))
     if advice:
-        for words, option in _OPTIONS.items():
-            advice = advice.replace(words, option)
-        console.print(Text.assemble(("  advice  ", "dim"), printable(advice)))
+        console.print(Text.assemble(("  advice  ", "dim"), printable(_as_options(advice))))
+
+
+def _as_options(advice: str) -> str:
+    """Arguments of the library, as the command line calls them."""
+    for words, option in _OPTIONS.items():
+        advice = advice.replace(words, option)
+    return advice
 
 
 def where_of(error: Any) -> str:

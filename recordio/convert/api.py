@@ -50,8 +50,9 @@ def convert(
         path: the data set directory.
         output_signature: structure of specs of one record. Without it, it is inferred from the first records, stands in
             the report, and is then just as strict.
-        num_shards: exactly so many shards. Where the source has no length, its chunks are first spooled in the
-            directory and then cut, which takes their compressed size twice on disk for a while.
+        num_shards: exactly so many shards, of equal numbers of records (of batches, for a PyDataset). Where the source
+            has no length, its chunks are first spooled in the directory and then cut, which takes their compressed size
+            twice on disk for a while.
         shard_size: raw bytes of a shard, instead of num_shards; 256 MiB by default. Estimated from the first records
             where the source has a length and its records differ in size.
         chunk_size, frame_size, codec, level, metadata: as for `Writer`.
@@ -60,7 +61,9 @@ def convert(
         max_queue_size: batches of a PyDataset under way at once; as it says, or 10.
         executor: any `concurrent.futures.Executor` that the shards are written on, instead of workers; it must see the
             same file system.
-        resume: go on with an unfinished conversion of the same source with the same options; begin if there is none.
+        resume: go on with an unfinished conversion of the same source with the same options; begin if there is none,
+            and read nothing if it is complete. A source that is read from the front is compared with what it gave
+            before; one that can skip is asked for no record of a finished shard, so a change there cannot be noticed.
         overwrite: replace the data set that is there; it stays whole until the new one is committed.
         on_error: "skip" leaves out records that do not match the signature, and batches that could not be had, and
             lists them in the report.

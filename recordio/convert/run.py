@@ -32,6 +32,7 @@ from recordio.errors import DataError, RecordIOError, RequestError, SignatureErr
 from recordio.execute.pool import as_completed_map, make_executor, ordered_map
 from recordio.job import FinishedShard, Job
 from recordio.progress import Progress, plain_reporter
+from recordio.reader import open_data_set
 from recordio.schema import Schema
 from recordio.storage import LOCAL
 from recordio.stream import RecordStream, ShardSequence, Spool, Target, cut_spool, sound_shard
@@ -70,8 +71,12 @@ def run_conversion(source: Any, ask: ConvertRequest) -> ConversionReport:
     if ask.on_error not in ("stop", "skip"):
         raise RequestError(f"on_error is {ask.on_error!r}", advice="Use 'stop' or 'skip'")
     for name, number in (("workers", ask.workers), ("max_queue_size", ask.max_queue_size)):
-        if number is not None and number < 0:
-            raise RequestError(f"{name} is {number}, but must not be negative")
+        if number is not None and (type(number) is not int or number < 0):
+            raise RequestError(f"{name} is {number!r}, not a whole number from 0 on")
+    if ask.executor is not None and not hasattr(ask.executor, "submit"):
+        raise RequestError(f"executor is {ask.executor!r}, not a concurrent.futures.Executor")
+    if ask.progress not in (None, True, False) and not callable(ask.progress):
+        raise RequestError(f"progress is {ask.progress!r}", advice="Use True, or a function that takes a Progress")
     place = os.fspath(ask.path)
     # The source may change the working directory, and other processes may have another one.
     job = Job(LOCAL, os.path.abspath(place))
@@ -80,12 +85,13 @@ def run_conversion(source: Any, ask: ConvertRequest) -> ConversionReport:
     if earlier is not None and not earlier.get("resumable"):
         earlier = None
     if ask.resume and earlier is None and not ask.overwrite and LOCAL.exists(job.paths.index):
-        return _report_complete(job, place, ask, records.signature, began)
+        expected = records.num_records if ask.on_error == "stop" else None
+        return _report_complete(job, place, ask, records.signature, expected, began)
     if job.paths.request() is None:
         job.check_free(overwrite=ask.overwrite)
     if earlier is not None and records.signature is None:
         # What was inferred once is asked for no more.
-        records.signature = Schema.decode(bytes.fromhex(earlier["schema"])).element_spec
+        records.signature = Schema.decode(bytes.fromhex(earlier.get("schema", ""))).element_spec
 
     parts = records.split(
         num_shards=ask.num_shards, shard_size=None if ask.num_shards else ask.shard_size or DEFAULT_SHARD_SIZE,
@@ -311,18 +317,23 @@ class _Run:
         stream.end()
 
 
-def _report_complete(job: Job, place: str, ask: ConvertRequest, signature: Any, began: float) -> ConversionReport:
-    """Nothing is left to do: an earlier run has committed the data set.
+def _report_complete(
+    job: Job, place: str, ask: ConvertRequest, signature: Any, num_records: int | None, began: float
+) -> ConversionReport:
+    """Nothing is left to do: an earlier run has committed the data set. The source is not read again.
 
     Raises:
         RequestError: it is not what is asked for.
     """
     dataset = open_dataset(job.paths.path)
+    options = open_data_set(job.paths.path).options
     asked = dataset.element_spec if signature is None else Schema.from_signature(signature).element_spec
     for name, found, wanted in (
         ("element_spec", dataset.element_spec, asked),
         ("num_shards", len(dataset.shards), ask.num_shards or len(dataset.shards)),
         ("metadata", dataset.metadata, dataset.metadata if ask.metadata is None else ask.metadata),
+        ("options", options, ask.write.resolve(dataset.schema).to_map()),
+        ("num_records", len(dataset), len(dataset) if num_records is None else num_records),
     ):
         if found != wanted:
             raise RequestError(

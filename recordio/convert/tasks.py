@@ -173,11 +173,18 @@ class _Stopped(Exception):
 
 def _refused(error: SignatureError, piece: Piece, on_error: OnError, skipped: list[SkippedRecord]) -> None:
     if on_error == "skip":
-        skipped.append(SkippedRecord(piece.label, error.message, error.record))
+        skipped.append(SkippedRecord(piece.label, _in_column(error), error.record))
         return
     if piece.kind == "batch" or piece.label != f"record {error.record}":
-        error.message = f"{piece.label}: {error.message}"
+        # The number counts in the batch or the shard: as a record of the data set it would be wrong.
+        row = f", record {error.record} of it" if piece.kind == "batch" and error.record is not None else ""
+        error.message = f"{piece.label}{row}: {error.message}"
+        error.record = None
     raise error
+
+
+def _in_column(error: SignatureError) -> str:
+    return error.message if error.column is None else f"column {error.column!r}: {error.message}"
 
 
 def _write_rows(stream: RecordStream, piece: Piece, error: SignatureError, skipped: list[SkippedRecord]) -> None:
@@ -189,13 +196,13 @@ def _write_rows(stream: RecordStream, piece: Piece, error: SignatureError, skipp
     except (SignatureError, TypeError):
         lengths = set()
     if len(lengths) != 1:
-        skipped.append(SkippedRecord(piece.label, error.message))
+        skipped.append(SkippedRecord(piece.label, _in_column(error)))
         return
     for row in range(lengths.pop()):
         try:
             stream.write(schema.unflatten([_row(leaf, row) for leaf in leaves]), row)
         except SignatureError as refused:
-            skipped.append(SkippedRecord(piece.label, refused.message, row))
+            skipped.append(SkippedRecord(piece.label, _in_column(refused), row))
 
 
 def _row(leaf: Any, row: int) -> Any:

@@ -32,10 +32,11 @@ KNOWN_FEATURES = 0  # bits of required_features that this reader understands
 ALIGNMENT = 64
 FILE_HEADER_SIZE = 64
 TRAILER_SIZE = 64
-FILE_ID_SIZE = 16
 
 # Limits, in bytes where not counts (section 10).
 MAX_FRAME_RAW_SIZE = 1 << 30
+MAX_FRAME_ELEMENTS = 1 << 22  # of a string-like column, each of which has a length
+MAX_OBJECT_SIZE = 64 << 20  # one msgpack value, which takes several times its size in memory
 MAX_CHUNK_RECORDS = 1 << 24
 MAX_COLUMNS = 65_536
 MAX_RANK = 32

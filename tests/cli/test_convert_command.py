@@ -260,3 +260,12 @@ def test_every_kind_of_source_is_in_the_help(invoke):
     """The registry is what help shows."""
     text = invoke("convert", "--help").stdout
     assert all(kind.form in text for kind in KINDS)
+
+
+@pytest.mark.parametrize("code", ["", "3"])
+def test_a_source_that_ends_the_program_is_no_success(invoke, work, code):
+    """sys.exit() in a generator: nothing was written, so the status is not its own, nor 0."""
+    (work / "ends.py").write_text(f"import sys\n\ndef source():\n    yield {{'x': 1}}\n    sys.exit({code})\n")
+    done = invoke("convert", "ends.py:source", "ended", "--signature", '{"x": int64}')
+    assert done.exit_code == 1
+    assert "sys.exit" in done.stderr

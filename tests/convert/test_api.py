@@ -235,9 +235,9 @@ def test_stop_names_record_and_path_and_leaves_nothing(how, tmp_path):
 
 @pytest.mark.parametrize("how", [{}, {"workers": 2}, {"workers": 2, "use_multiprocessing": True}])
 def test_stop_names_the_batch_and_its_row(how, tmp_path):
-    with pytest.raises(recordio.SignatureError, match="batch 1") as caught:
+    with pytest.raises(recordio.SignatureError, match="batch 1, record 3 of it") as caught:
         recordio.convert(BadBatches(3), tmp_path / "set", num_shards=1, **OPTIONS, **how)
-    assert (caught.value.record, caught.value.column) == (3, "number")
+    assert (caught.value.record, caught.value.column) == (None, "number")  # 3 is no record of the data set
     assert nothing_left(tmp_path / "set")
 
 
@@ -736,3 +736,22 @@ def test_a_full_disk_is_the_systems_error_and_can_be_gone_on_from(how, tmp_path)
     recordio.convert(source, tmp_path / "set", resume=True, **how)
     recordio.convert(source, tmp_path / "undisturbed", **how)
     assert given.files(tmp_path / "set") == given.files(tmp_path / "undisturbed")
+
+
+def test_resuming_a_complete_data_set_with_other_options_is_refused(tmp_path):
+    """What is there is not what was asked for: codec, chunk size or number of records."""
+    records = [{"x": number} for number in range(10)]
+    recordio.convert(records, tmp_path / "set")
+    assert recordio.convert(records, tmp_path / "set", resume=True).num_records == 10
+    with pytest.raises(recordio.RequestError, match="options"):
+        recordio.convert(records, tmp_path / "set", resume=True, codec="none")
+    with pytest.raises(recordio.RequestError, match="num_records"):
+        recordio.convert(records * 2, tmp_path / "set", resume=True)
+
+
+@pytest.mark.parametrize("wrong", [{"workers": 2.5}, {"executor": 5}, {"progress": "x"}, {"max_queue_size": -1}])
+def test_arguments_that_cannot_be_meant_are_refused(tmp_path, wrong):
+    """Before anything is written."""
+    with pytest.raises(recordio.RequestError):
+        recordio.convert([{"x": 1}], tmp_path / "set", **wrong)
+    assert not (tmp_path / "set").exists()
