@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -84,8 +85,8 @@ class _FrontSource(Source):
             "the source gave no record, so that no signature can be inferred", advice="Give an output_signature"
         )
 
-    def whole(self) -> RecordsPart:
-        raise NotImplementedError
+    @abstractmethod
+    def whole(self) -> RecordsPart: ...
 
 
 class GeneratorSource(_FrontSource):
