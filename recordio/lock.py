@@ -1,6 +1,7 @@
 """A lock on a data set directory, for writers: the second is told who holds it.
 
-The operating system drops the lock when its holder ends, however it ends, so a killed writer never blocks the next.
+The operating system drops the lock when its holder ends, however it ends, so a killed writer never blocks the next;
+unless it had forked: what it forked holds the lock with it.
 """
 
 from __future__ import annotations

@@ -46,8 +46,8 @@ _MAX_OPEN_FILES = 128
 _MIN_TASK_SIZE, _MAX_TASK_SIZE = 1 << 20, 8 << 20
 _MAX_ALIGNED_SIZE = 16 << 20  # of a batch that is one task
 _SHARED_SIZE = 4 << 10  # read of a chunk, from which its bytes take longer than its steps: threads can share them
-_FRAME_ENTRY_SIZE = 120  # bytes that one frame of a cached directory takes in memory, measured
-_CACHE_ENTRY_SIZE = 700  # bytes of an entry besides the data: key, links, array objects; measured
+_FRAME_ENTRY_SIZE = 120  # bytes that one frame of a cached directory takes in memory, about
+_CACHE_ENTRY_SIZE = 700  # bytes of an entry besides the data: key, links, array objects; an estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
