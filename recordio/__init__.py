@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from recordio.convert.api import convert
 
 if TYPE_CHECKING:
+    from recordio.checks.verification import VerifyReport, verify
     from recordio.convert.report import ConversionReport
     from recordio.convert.sources import from_generator, from_pydataset
     from recordio.dataset import Batches, Dataset, Shard, from_tensor_slices, from_tensors
@@ -38,11 +39,10 @@ if TYPE_CHECKING:
         WorkerError,
     )
     from recordio.progress import Progress
-    from recordio.ragged import Ragged
-    from recordio.reader import LostRange
+    from recordio.rows import LostRange
     from recordio.schema import Schema
     from recordio.spec import MsgpackSpec, TensorSpec
-    from recordio.verification import VerifyReport, verify
+    from recordio.values.ragged import Ragged
     from recordio.writer import Writer
 
 __version__ = "0.1.0"
@@ -59,11 +59,11 @@ _HOMES = {
         "WorkerError",
     ),
     "recordio.progress": ("Progress",),
-    "recordio.ragged": ("Ragged",),
-    "recordio.reader": ("LostRange",),
+    "recordio.values.ragged": ("Ragged",),
+    "recordio.rows": ("LostRange",),
     "recordio.schema": ("Schema",),
     "recordio.spec": ("MsgpackSpec", "TensorSpec"),
-    "recordio.verification": ("VerifyReport", "verify"),
+    "recordio.checks.verification": ("VerifyReport", "verify"),
     "recordio.writer": ("Writer",),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -2,8 +2,8 @@
 
     validity | ranks | dims | lengths | values        of n rows, as in a frame
 
-Everything is vectorised over rows. What a user may put into a column is decided in `recordio.signature`; what a user
-gets out of it in `recordio.leaves`; how frames lie in a chunk in `recordio.format.chunk`.
+Everything is vectorised over rows. What a user may put into a column is decided in `recordio.values.signature`; what
+a user gets out of it in `recordio.values.leaves`; how frames lie in a chunk in `recordio.format.chunk`.
 
 Spec: spec/format.md, sections 5 and 6.
 """
@@ -54,7 +54,7 @@ class ColumnValues:
 class Elements:
     """Values of a column of strings: the user's own `bytes`, which nobody can change, instead of a copy back to back.
 
-    Only those who cut rows for an encoder know of it: `split_rows`, `concat`, and `recordio.frames`.
+    Only those who cut rows for an encoder know of it: `split_rows`, `concat`, and `recordio.chunks.frames`.
     """
 
     __slots__ = ("items",)

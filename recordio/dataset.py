@@ -7,7 +7,7 @@
     for record in ds                       in order, decoded on threads ahead of the loop
 
 A data set is a reader, the rows of it that are in view, and the columns. How rows are found and decoded is in
-`recordio.reader` and `recordio.memory`; how leaves look in `recordio.leaves`.
+`recordio.reader` and `recordio.memory`; how leaves look in `recordio.values.leaves`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ import numpy as np
 
 from recordio.columns import Array, ColumnValues, concat, split_rows, take_rows
 from recordio.errors import RequestError
-from recordio.infer import infer_batch_signature, infer_signature
-from recordio.leaves import batch_leaf, record_leaf, record_leaves
 from recordio.memory import MemoryReader
-from recordio.reader import DEFAULT_CACHE_SIZE, DataSetReader, LostRange, OnCorrupt, open_data_set
+from recordio.reader import DEFAULT_CACHE_SIZE, DataSetReader, open_data_set
+from recordio.rows import LostRange, OnCorrupt
 from recordio.schema import Schema
-from recordio.signature import RecordBuffer, cast_batch
 from recordio.storage import LOCAL, Storage
+from recordio.values.infer import infer_batch_signature, infer_signature
+from recordio.values.leaves import batch_leaf, record_leaf, record_leaves
+from recordio.values.signature import RecordBuffer, cast_batch
 from recordio.writer import default_workers
 
 

@@ -27,7 +27,7 @@ from recordio.format.checksum import crc
 from recordio.format.footer import Footer
 from recordio.format.index import INDEX_NAME, ShardEntry, decode_index, encode_index
 from recordio.lock import WriteLock, is_locked
-from recordio.shard_reader import read_shard_front
+from recordio.shards.shard_reader import read_shard_front
 from recordio.storage import Storage
 
 WORK_NAME = ".unfinished"

@@ -12,7 +12,7 @@ import numpy as np
 from recordio.columns import Array, ColumnValues, owned, slice_rows, take_rows
 from recordio.format.checksum import digest
 from recordio.format.index import data_set_fingerprint
-from recordio.reader import OnCorrupt, Rows
+from recordio.rows import OnCorrupt, Rows
 from recordio.schema import Schema
 
 _RUN_RECORDS = 4096

@@ -2,8 +2,7 @@
 
     record numbers -> (shard, chunk, row) -> frames, from the cache or the file -> rows, in the order asked
 
-`open_data_set` reads the index and nothing else; chunk tables are checked when a shard is first touched. A reader can
-be
+`open_data_set` reads the index and nothing else; chunk tables are checked when a shard is first touched. A reader can be
 pickled, shared by threads and taken through a fork: what must not be shared is made anew in each process. What records
 look like to users is decided in `recordio.dataset`.
 
@@ -14,85 +13,37 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from recordio import chunk_runs
+from recordio.chunks.encoding import DEFAULT_FRAME_SIZE
 from recordio.columns import Array, ColumnValues, concat, empty, memory_size, slice_rows, take_rows
-from recordio.encoding import DEFAULT_FRAME_SIZE
-from recordio.errors import DataError, IncompleteError, MismatchError, NotRecordIOError, RecordIOError
+from recordio.errors import DataError, MismatchError, RecordIOError
 from recordio.execute.pool import make_executor, ordered_map
-from recordio.format import layout
 from recordio.format.chunk import Directory
 from recordio.format.footer import decode_metadata
-from recordio.format.index import INDEX_NAME, Index, ShardEntry, check_chunk_table, data_set_fingerprint, decode_index
-from recordio.job import JobPaths, describe_unfinished, shard_entry
+from recordio.format.index import ShardEntry, check_chunk_table
+from recordio.opening import Opened, find_data_set
 from recordio.process_local import ProcessLocal
+from recordio.reader_cache import ReaderCache
+from recordio.rows import LostRange, OnCorrupt, Rows
 from recordio.schema import Schema
-from recordio.shard_reader import ChunkTable, ShardReader, read_shard_front
+from recordio.shards import chunk_runs
+from recordio.shards.shard_reader import ChunkTable, ShardReader
+from recordio.shards.surviving import surviving_rows
 from recordio.storage import LOCAL, ReadHandle, Storage
 
-OnCorrupt = Literal["raise", "skip"]
-
 DEFAULT_CACHE_SIZE = 64 << 20  # bytes of decoded frames, in each process
-_MAX_OPEN_FILES = 128
 # Rows are read in tasks of so many raw bytes: one that is much smaller loses to the GIL, a larger one to the caches.
 _MIN_TASK_SIZE, _MAX_TASK_SIZE = 1 << 20, 8 << 20
 _MAX_ALIGNED_SIZE = 16 << 20  # of a batch that is one task
 _SHARED_SIZE = 4 << 10  # read of a chunk, from which its bytes take longer than its steps: threads can share them
 _FRAME_ENTRY_SIZE = 120  # bytes that one frame of a cached directory takes in memory, about
-_CACHE_ENTRY_SIZE = 700  # bytes of an entry besides the data: key, links, array objects; an estimate
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LostRange:
-    """Records that could not be read, under on_corrupt="skip"."""
-
-    start: int  # record number in the data set
-    stop: int
-    shard: int
-    chunk: int | None
-    column: str | None
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Rows that were read, with their record numbers in the data set: [start, stop), or exactly `numbers` if some are
-    lost."""
-
-    start: int
-    stop: int
-    columns: list[ColumnValues]
-    numbers: Array | None = None
-    lost: tuple[LostRange, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
-    """What is opened: a data set through its index, or one shard alone."""
-
-    path: str
-    directory: str  # of the shards
-    index: Index
-    single: bool  # one shard, without an index
-
-
-class _ProcessState:
-    """Open files, chunk tables and decoded frames of one process."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.handles: OrderedDict[str, ReadHandle] = OrderedDict()
-        self.shards: dict[int, ShardReader] = {}
-        self.cache: OrderedDict[tuple[int, int, int, int], tuple[Any, int]] = OrderedDict()
-        self.cached_size = 0
 
 
 @dataclass(frozen=True)
@@ -107,7 +58,7 @@ class DataSetReader:
     cache_size: int
     may_be_cut: bool  # read what there is of shards that are too short
     first_records: Array = field(repr=False)  # int64[shards + 1]
-    _state: ProcessLocal[_ProcessState] = field(default_factory=lambda: ProcessLocal(_ProcessState), repr=False)
+    _cache: ProcessLocal[ReaderCache] = field(repr=False)
 
     @property
     def num_records(self) -> int:
@@ -134,8 +85,8 @@ class DataSetReader:
         Raises:
             DataError: the table is damaged or does not fit the shard.
         """
-        state = self._state.get()
-        reader = state.shards.get(shard_id)
+        shards = self._cache.get().shards
+        reader = shards.get(shard_id)
         if reader is None:
             entry = self.shards[shard_id]
             path = os.path.join(self.source.directory, entry.name)
@@ -155,25 +106,26 @@ class DataSetReader:
                 open=self._open_file, file_size=entry.file_size, first_record=int(self.first_records[shard_id]),
                 may_be_cut=self.may_be_cut,
             )  # fmt: skip
-            state.shards[shard_id] = reader
+            shards[shard_id] = reader
         return reader
 
     def directory(self, shard_id: int, chunk_id: int) -> Directory:
         """The directory of a chunk, from the cache if it is there."""
         key = (shard_id, chunk_id, -1, -1)
-        found: Directory | None = self._cached(key)
+        found: Directory | None = self._cache.get().get(key)
         if found is None:
             found = self.shard(shard_id).read_directory(chunk_id)
-            self._keep(key, found, _FRAME_ENTRY_SIZE * sum(2 + len(column.frames) for column in found.columns))
+            num_entries = sum(2 + len(column.frames) for column in found.columns)
+            self._cache.get().keep(key, found, _FRAME_ENTRY_SIZE * num_entries)
         return found
 
     def frame(self, shard_id: int, chunk_id: int, directory: Directory, ordinal: int, frame: int) -> ColumnValues:
         """The rows of one frame, from the cache if they are there: to be copied from, never handed out."""
         key = (shard_id, chunk_id, ordinal, frame)
-        found: ColumnValues | None = self._cached(key)
+        found: ColumnValues | None = self._cache.get().get(key)
         if found is None:
             found = self.shard(shard_id).read_frames(chunk_id, directory, ordinal, frame, frame + 1)
-            self._keep(key, found, memory_size(found))
+            self._cache.get().keep(key, found, memory_size(found))
         return found
 
     # -- rows by number --
@@ -376,58 +328,10 @@ class DataSetReader:
             except RecordIOError:
                 if on_corrupt == "raise":
                     raise
-                yield self._surviving(shard, chunk_id, ordinals, start, high)
+                yield surviving_rows(shard, chunk_id, ordinals, start, high)
             else:
                 yield Rows(start, high, self._sliced(ordinals, columns, start - first, high - first))
             start, chunk_id = high, chunk_id + 1
-
-    def _surviving(self, shard: ShardReader, chunk_id: int, ordinals: Sequence[int], start: int, stop: int) -> Rows:
-        """What a damaged chunk still holds of the records [start, stop), frame by frame."""
-        first, end = (shard.first_record + int(shard.table.first_records[chunk_id + step]) for step in (0, 1))
-        good = np.ones(end - first, np.bool_)
-        losses: list[LostRange] = []
-        columns: list[tuple[list[ColumnValues], list[Array]]] = []
-
-        def lose(low: int, high: int, column: str | None, error: RecordIOError) -> None:
-            good[low:high] = False
-            bounds = max(start, first + low), min(stop, first + high)
-            if bounds[0] < bounds[1]:
-                losses.append(
-                    LostRange(
-                        start=bounds[0],
-                        stop=bounds[1],
-                        shard=shard.shard_id,
-                        chunk=chunk_id,
-                        column=column,
-                        error=error.message,
-                    )
-                )
-
-        try:
-            directory = shard.read_directory(chunk_id)
-        except RecordIOError as error:
-            lose(0, end - first, None, error)
-            nothing = [empty(self.schema.columns[ordinal]) for ordinal in ordinals]
-            return Rows(start, stop, nothing, np.empty(0, np.int64), tuple(losses))
-        for ordinal in ordinals:
-            row = 0
-            parts, places = [empty(self.schema.columns[ordinal])], [np.empty(0, np.int64)]
-            for place, frame in enumerate(directory.columns[ordinal].frames):
-                try:
-                    parts.append(shard.read_frames(chunk_id, directory, ordinal, place, place + 1))
-                    places.append(np.arange(row, row + frame.num_records))
-                except RecordIOError as error:
-                    lose(row, row + frame.num_records, self.schema.columns[ordinal].name, error)
-                row += frame.num_records
-            columns.append((parts, places))
-        good[: start - first] = False
-        good[stop - first :] = False
-        kept = np.flatnonzero(good)
-        values = [
-            take_rows(self.schema.columns[ordinal], concat(parts), np.searchsorted(np.concatenate(places), kept))
-            for ordinal, (parts, places) in zip(ordinals, columns, strict=True)
-        ]
-        return Rows(start, stop, values, kept + first, tuple(losses))
 
     def _sliced(
         self, ordinals: Sequence[int], columns: list[ColumnValues], start: int, stop: int
@@ -437,42 +341,8 @@ class DataSetReader:
             for ordinal, values in zip(ordinals, columns, strict=True)
         ]
 
-    # -- what a process keeps --
-
     def _open_file(self, path: str) -> ReadHandle:
-        state = self._state.get()
-        with state.lock:
-            handle = state.handles.get(path)
-            if handle is not None:
-                state.handles.move_to_end(path)
-                return handle
-        handle = self.storage.open(path)
-        with state.lock:
-            state.handles[path] = handle
-            while len(state.handles) > _MAX_OPEN_FILES:
-                state.handles.popitem(last=False)
-        return handle
-
-    def _cached(self, key: tuple[int, int, int, int]) -> Any:
-        state = self._state.get()
-        with state.lock:
-            entry = state.cache.get(key)
-            if entry is None:
-                return None
-            state.cache.move_to_end(key)
-            return entry[0]
-
-    def _keep(self, key: tuple[int, int, int, int], value: Any, size: int) -> None:
-        size += _CACHE_ENTRY_SIZE
-        if size > self.cache_size:
-            return
-        state = self._state.get()
-        with state.lock:
-            earlier = state.cache.pop(key, None)
-            state.cached_size += size - (earlier[1] if earlier else 0)
-            state.cache[key] = (value, size)
-            while state.cached_size > self.cache_size:
-                state.cached_size -= state.cache.popitem(last=False)[1][1]
+        return self._cache.get().open_file(path)
 
 
 def open_data_set(
@@ -489,7 +359,7 @@ def open_data_set(
         FileNotFoundError: nothing is there. IncompleteError: writing did not end.
         NotRecordIOError, TooNewError, DataError: the index, or the shard, is not readable.
     """
-    source = _find(path, storage)
+    source = find_data_set(path, storage)
     try:
         schema = Schema.decode(source.index.schema)
         metadata, options = decode_metadata(source.index.metadata)
@@ -497,9 +367,11 @@ def open_data_set(
         raise error.locate(path=source.path) from None
     first_records = np.zeros(len(source.index.shards) + 1, np.int64)
     np.cumsum([shard.num_records for shard in source.index.shards], out=first_records[1:])
+    storage = storage.anchored()
+    cache = ProcessLocal(partial(ReaderCache, storage, cache_size))
     return DataSetReader(
-        source=source, schema=schema, metadata=metadata, options=options, storage=storage.anchored(),
-        cache_size=cache_size, may_be_cut=may_be_cut, first_records=first_records,
+        source=source, schema=schema, metadata=metadata, options=options, storage=storage, cache_size=cache_size,
+        may_be_cut=may_be_cut, first_records=first_records, _cache=cache,
     )  # fmt: skip
 
 
@@ -508,48 +380,3 @@ def _reopen(path: str, storage: Storage, cache_size: int, may_be_cut: bool, fing
     if reader.source.index.fingerprint != fingerprint:
         raise MismatchError("the data set was written anew since it was opened", path=path, advice="Open it again")
     return reader
-
-
-def _find(path: str, storage: Storage) -> Opened:
-    if storage.is_directory(path):
-        index_path = os.path.join(path, INDEX_NAME)
-        if not storage.exists(index_path):
-            raise _no_index(path, storage)
-        return _read_index(index_path, path, path, storage)
-    handle = storage.open(path)
-    magic = bytes(handle.read(0, min(8, handle.size)))
-    if magic == layout.INDEX_MAGIC:
-        return _read_index(path, path, os.path.dirname(path), storage)
-    front = read_shard_front(storage, path)
-    entry = shard_entry(os.path.basename(path), front.header.file_id, front.footer, front.file_size)
-    index = Index(
-        schema=front.schema, metadata=front.footer.metadata, shards=(entry,), chunk_tables=(front.footer.chunk_table,),
-        num_records=entry.num_records, fingerprint=data_set_fingerprint(front.schema, [entry.digest]),
-    )  # fmt: skip
-    return Opened(path=path, directory=os.path.dirname(path), index=index, single=True)
-
-
-def _read_index(index_path: str, path: str, directory: str, storage: Storage) -> Opened:
-    try:
-        index = decode_index(storage.read_file(index_path))
-    except RecordIOError as error:
-        raise error.locate(path=index_path) from None
-    return Opened(path=path, directory=directory, index=index, single=False)
-
-
-def _no_index(path: str, storage: Storage) -> RecordIOError:
-    unfinished = describe_unfinished(storage, path)
-    if unfinished is not None:
-        resumable = (JobPaths(storage, path).request() or {}).get("resumable")
-        advice = "Go on with it: convert(..., resume=True)" if resumable else "Write it again"
-        return IncompleteError(f"writing into this directory has not ended: {unfinished}", path=path, advice=advice)
-    shards = sum(name.endswith(".rio") for name in storage.list(path))
-    if shards:
-        return IncompleteError(
-            f"{shards} shards are here, but no {INDEX_NAME}", path=path, advice="Restore the index, or convert again"
-        )
-    return NotRecordIOError(
-        f"there is no {INDEX_NAME} in this directory",
-        path=path,
-        advice="Give the directory of a data set, or a .rio file",
-    )

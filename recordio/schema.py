@@ -5,7 +5,7 @@
     [Column "image", Column "label/0", Column "label/1"]                        columns, depth first
 
 What specs mean is said in `recordio.spec`, how structures are walked in `recordio.structure`; which values a leaf may
-hold is checked in `recordio.signature`.
+hold is checked in `recordio.values.signature`.
 
 Spec: spec/format.md, sections 3 and 10.
 """

@@ -19,19 +19,19 @@ from typing import Any
 
 import numpy as np
 
+from recordio.chunks.encoding import ChunkAssembler, ChunkEncoder, ChunkRows, EncodedChunk, WriteOptions, encode_chunk
+from recordio.chunks.frames import verify_frame
 from recordio.columns import ColumnValues, slice_rows
-from recordio.encoding import ChunkAssembler, ChunkEncoder, ChunkRows, EncodedChunk, WriteOptions, encode_chunk
 from recordio.errors import MalformedError, RecordIOError
 from recordio.format import layout
 from recordio.format.chunk import CHUNK_HEADER_SIZE, Directory, decode_chunk_header, decode_directory
 from recordio.format.footer import ChunkEntry, encode_footer, split_chunk_table
-from recordio.frames import verify_frame
 from recordio.job import FinishedShard, JobPaths
 from recordio.plan.ranges import even_ranges
 from recordio.schema import Schema
-from recordio.shard_reader import ShardReader, read_file_front, read_shard_front
-from recordio.shard_writer import ShardIdentity, ShardWriter
-from recordio.signature import RecordBuffer, cast_batch
+from recordio.shards.shard_reader import ShardReader, read_file_front, read_shard_front
+from recordio.shards.shard_writer import ShardIdentity, ShardWriter
+from recordio.values.signature import RecordBuffer, cast_batch
 
 # Records are kept one by one up to so many or so many raw bytes, then become columns at once.
 _MAX_BUFFERED_RECORDS = 1024

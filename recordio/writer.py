@@ -16,7 +16,7 @@ import os
 from types import TracebackType
 from typing import Any
 
-from recordio.encoding import DEFAULT_FRAME_SIZE, WriteOptions
+from recordio.chunks.encoding import DEFAULT_FRAME_SIZE, WriteOptions
 from recordio.errors import MalformedError, RequestError, SignatureError
 from recordio.format import objects
 from recordio.format.codec import DEFAULT_LEVEL

@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from recordio.columns import ColumnValues
-from recordio.leaves import record_leaves
 from recordio.schema import Column, Schema
-from recordio.signature import RecordBuffer
+from recordio.values.leaves import record_leaves
+from recordio.values.signature import RecordBuffer
 from tests.laws.data_sets import leaf_specs, make_records, same_leaf
 
 

@@ -96,7 +96,7 @@ def test_a_forked_child_reads_on(path: Path) -> None:
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with ds._reader._state.get().lock:  # type: ignore[union-attr]
+        with ds._reader._cache.get()._lock:  # type: ignore[union-attr]
             held.set()
             done.wait(30)
 

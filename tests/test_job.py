@@ -90,7 +90,7 @@ def test_a_finished_shard_is_verified_before_it_counts(tmp_path: Path) -> None:
     """Digest, ordinal, and being the last one or not."""
     path = data_set(tmp_path / "set")
     shard = recordio.open(path).shards[0].name
-    from recordio.shard_reader import read_shard_front
+    from recordio.shards.shard_reader import read_shard_front
 
     front = read_shard_front(LOCAL, str(path / shard))
     job = Job(LOCAL, str(path))

@@ -165,10 +165,10 @@ def test_the_cache_is_bounded_in_bytes(million: Path) -> None:
         reader: Any = ds._reader
         for number in np.random.default_rng(0).integers(0, MILLION, 60).tolist():
             assert ds[number]["id"] == number
-            state = reader._state.get()
-            assert state.cached_size <= cache_size
-            assert state.cached_size == sum(size for _, size in state.cache.values())
-        assert bool(reader._state.get().cache) == (cache_size > 0)
+            cache = reader._cache.get()
+            assert cache._filled <= cache_size
+            assert cache._filled == sum(size for _, size in cache._entries.values())
+        assert bool(reader._cache.get()._entries) == (cache_size > 0)
 
 
 def test_tiny_frames_are_counted_with_what_they_cost(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_tiny_frames_are_counted_with_what_they_cost(tmp_path: Path) -> None:
     ds = recordio.open(tmp_path / "set", cache_size=300_000)
     for number in range(len(ds)):
         ds[number]
-    assert len(ds._reader._state.get().cache) < 400  # type: ignore[union-attr]
+    assert len(ds._reader._cache.get()._entries) < 400  # type: ignore[union-attr]
 
 
 def test_a_shard_that_vanished_is_named(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 from recordio.columns import Array, ColumnValues
 from recordio.errors import SourceError
 from recordio.schema import Schema
-from recordio.signature import cast_batch
 from recordio.spec import TensorSpec
+from recordio.values.signature import cast_batch
 
 
 class ArrayFile:

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.text import Text
 
 import recordio
+from recordio.checks.verification import verify as verify_path
+from recordio.chunks.encoding import DEFAULT_FRAME_SIZE, WriteOptions
 from recordio.cli.app import common_options, program_name
 from recordio.cli.bars import shown_progress
 from recordio.cli.console import answer_console, print_json, printable, side_console
@@ -23,13 +25,11 @@ from recordio.cli.sources import KINDS, OpenedSource, open_source
 from recordio.cli.values import Signature, Size, parse_metadata
 from recordio.cli.verify_command import counted, print_report
 from recordio.convert.report import ConversionReport
-from recordio.encoding import DEFAULT_FRAME_SIZE, WriteOptions
 from recordio.format.codec import DEFAULT_LEVEL, MAX_LEVEL
 from recordio.job import JobPaths
 from recordio.progress import format_duration, format_size
-from recordio.signature_text import format_signature
 from recordio.storage import LOCAL
-from recordio.verification import verify as verify_path
+from recordio.values.signature_text import format_signature
 
 _MAX_SKIPPED_SHOWN = 10
 

@@ -12,14 +12,14 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
+from recordio.chunks.encoding import EncodedChunk, WriteOptions
 from recordio.convert.pieces import Part, Piece, Source
 from recordio.convert.pydataset import PyDatasetSource
-from recordio.encoding import EncodedChunk, WriteOptions
 from recordio.job import JobPaths, describe_unfinished
 from recordio.schema import Schema
-from recordio.signature_text import format_signature
 from recordio.storage import LOCAL
 from recordio.stream import RecordStream
+from recordio.values.signature_text import format_signature
 from recordio.writer import DEFAULT_SHARD_SIZE, make_target
 
 _SAMPLE_SIZE = 32 << 20  # raw bytes that are encoded

@@ -9,16 +9,16 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from recordio.checks.column_summary import ColumnSummary
+from recordio.checks.inspected import ColumnInspection, Inspection, json_ready
+from recordio.checks.inspection import inspect as inspect_path
+from recordio.checks.verification import verify as verify_path
 from recordio.cli.app import common_options
 from recordio.cli.bars import shown_progress
 from recordio.cli.console import answer_console, print_json, print_table, printable, side_console
 from recordio.cli.failures import DATA_PROBLEM, UNFINISHED, print_error, where_of
 from recordio.cli.verify_command import counted, print_report
-from recordio.column_summary import ColumnSummary
-from recordio.inspected import ColumnInspection, Inspection, json_ready
-from recordio.inspection import inspect as inspect_path
 from recordio.progress import format_size
-from recordio.verification import verify as verify_path
 
 _EXCERPT_WIDTH = 48
 _METADATA_WIDTH = 72

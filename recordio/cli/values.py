@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from recordio.errors import SignatureError
-from recordio.signature_text import parse_signature
+from recordio.values.signature_text import parse_signature
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)", re.ASCII)
 # As coreutils has them: K and KiB are 1,024, kB and KB are 1,000.

@@ -6,13 +6,13 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from recordio.checks.verification import VerifyReport
+from recordio.checks.verification import verify as verify_path
 from recordio.cli.app import common_options
 from recordio.cli.bars import shown_progress
 from recordio.cli.console import answer_console, print_json, printable, side_console
 from recordio.cli.failures import DATA_PROBLEM, where_of
 from recordio.progress import format_duration, format_size
-from recordio.verification import VerifyReport
-from recordio.verification import verify as verify_path
 
 _EPILOG = """\b
 Examples:

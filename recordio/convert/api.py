@@ -79,8 +79,8 @@ def convert(
     Source: design in spec/format.md, section 9.
     """
     # Imported here: whoever only reads should not wait for the writing half (tests/architecture/test_import_cost.py).
+    from recordio.chunks.encoding import WriteOptions
     from recordio.convert.run import ConvertRequest, run_conversion
-    from recordio.encoding import WriteOptions
 
     ask = ConvertRequest(
         path=path, output_signature=output_signature, num_shards=num_shards, shard_size=shard_size, metadata=metadata,

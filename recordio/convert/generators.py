@@ -34,8 +34,8 @@ from recordio.convert.pieces import (
 )
 from recordio.errors import SourceError
 from recordio.format.checksum import digest
-from recordio.infer import infer_signature
 from recordio.plan.ranges import even_ranges
+from recordio.values.infer import infer_signature
 
 
 def from_generator(

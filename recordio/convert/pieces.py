@@ -22,8 +22,8 @@ import numpy as np
 
 from recordio.errors import RequestError, SourceError
 from recordio.plan.ranges import even_ranges
-from recordio.ragged import Ragged
 from recordio.schema import Schema
+from recordio.values.ragged import Ragged
 
 INFER_RECORDS = 256             # records looked at, at most, to infer a signature
 INFER_SIZE = 16 << 20           # bytes of them, at most: they are all kept

@@ -18,7 +18,7 @@ from typing import Any, Literal, cast
 from recordio.convert.pieces import as_numpy, check_pickle, fixed_row_size, given_size
 from recordio.convert.sequences import IndexedSource, ItemsPart, Shared, _make_resident
 from recordio.errors import RequestError, SourceError
-from recordio.infer import infer_batch_signature, infer_signature
+from recordio.values.infer import infer_batch_signature, infer_signature
 
 _ABSENT = object()
 

@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from recordio.chunks.encoding import EncodedChunk, WriteOptions
 from recordio.convert.pieces import OnError, Part, Source
 from recordio.convert.report import ConversionReport, SkippedRecord, report_on
 from recordio.convert.sources import as_source
 from recordio.convert.tasks import PartTask, Tracker, feed, run_part, skipped_in
 from recordio.dataset import open_dataset
-from recordio.encoding import EncodedChunk, WriteOptions
 from recordio.errors import DataError, RecordIOError, RequestError, SignatureError
 from recordio.execute.pool import as_completed_map, make_executor, ordered_map
 from recordio.job import FinishedShard, Job
@@ -371,6 +371,6 @@ def _end_unfinished(job: Job, error: BaseException) -> None:
 
 
 def _check(path: str) -> None:
-    from recordio.verification import verify
+    from recordio.checks.verification import verify
 
     verify(path).raise_for_damage()

@@ -35,7 +35,7 @@ from recordio.convert.pieces import (
 )
 from recordio.errors import SourceError
 from recordio.execute.pool import ordered_map
-from recordio.infer import infer_signature
+from recordio.values.infer import infer_signature
 
 
 class Shared:

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from recordio.chunks.encoding import EncodedChunk
 from recordio.convert.pieces import OnError, Part, Piece
 from recordio.convert.report import SkippedRecord
-from recordio.encoding import EncodedChunk
 from recordio.errors import SignatureError
 from recordio.job import FinishedShard
 from recordio.progress import Progress

@@ -2,7 +2,8 @@
 
     head (64) | chunk table (28 bytes a chunk, column by column) | metadata
 
-Offsets and first records are sums of the table's sizes; whoever has numpy adds them up (`recordio.shard_reader`).
+Offsets and first records are sums of the table's sizes; whoever has numpy adds them up
+(`recordio.shards.shard_reader`).
 
 Spec: spec/format.md, section 7.
 """

@@ -14,8 +14,8 @@ import torch
 from jax.experimental.sparse import BCOO
 
 from recordio.errors import SignatureError, SignatureTypeError
-from recordio.infer import infer_batch_signature, infer_signature
 from recordio.schema import Schema, TensorSpec
+from recordio.values.infer import infer_batch_signature, infer_signature
 
 pytestmark = pytest.mark.framework
 

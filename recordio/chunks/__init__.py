@@ -1,0 +1,1 @@
+"""Chunks and their frames: rows of columns <-> stored bytes, with the numbers in numpy."""

@@ -1,0 +1,374 @@
+"""Frames: rows of one column <-> stored bytes.
+
+    ColumnValues -> frame boundaries -> raw bytes -> zstd or raw -> CRC        and back, verified
+
+Boundaries and codec depend on the values and the options alone, so the same rows always give the same bytes. Layout
+inside a frame: spec/format.md, section 6; the directory that lists frames: `recordio.format.chunk`.
+
+Spec: spec/format.md, sections 5, 6 and 10.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from recordio.chunks.frame_parts import check_bool, parse_frames
+from recordio.columns import (
+    Array,
+    ColumnValues,
+    Elements,
+    concat,
+    element_counts,
+    empty,
+    offsets,
+    row_sizes,
+    split_places,
+)
+from recordio.errors import ChecksumError, MalformedError, RecordIOError, TruncatedError
+from recordio.format import layout
+from recordio.format.checksum import crc_of_frame
+from recordio.format.chunk import ColumnChunk, Frame
+from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, MAX_WHOLE_SIZE, compress, decompress, decompress_into
+from recordio.schema import Column
+
+# Stored raw where compression gains less than this share: decoding then costs a copy less (JPEG, noise).
+_MIN_GAIN = 0.1
+# Frames compressed before a column chunk is given up as incompressible.
+_PROBE_FRAMES = 2
+_PROBE_RATIO = 0.97
+_FEW_ROWS = 1024  # up to here, cutting a list is faster than cutting an array
+
+_Parts = list[bytes | memoryview]  # the bytes of one frame, back to back
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedColumn:
+    """One column of one chunk, ready to be placed."""
+
+    codec: int
+    length_width: int
+    frames: tuple[Frame, ...]
+    payload: tuple[bytes | memoryview, ...]  # stored bytes of all frames, in order; may be views of the values
+
+
+def frame_bounds(column: Column, rows: ColumnValues, frame_size: int) -> list[int]:
+    """Row numbers at which frames begin, and the end: a frame closes at the last row that fits `frame_size` bytes."""
+    if column.is_fixed:
+        return _fixed_bounds(column, rows.num_rows, frame_size)
+    # A string counts 4 bytes at least, so that this also bounds the strings of a frame.
+    most = 4 * layout.MAX_FRAME_ELEMENTS if column.is_string_like else frame_size
+    return close_at(row_sizes(column, rows), min(frame_size, most))
+
+
+def _most_elements(column: Column, rows: ColumnValues, bounds: list[int]) -> int:
+    ends = offsets(element_counts(column, rows))[bounds]
+    return int(np.diff(ends).max(initial=0))
+
+
+def _fixed_bounds(column: Column, num_rows: int, frame_size: int) -> list[int]:
+    size = column.row_size + column.optional
+    step = max(1, frame_size // size) if size else num_rows
+    return [*range(0, num_rows, step), num_rows]
+
+
+def close_at(sizes: Array, limit: int) -> list[int]:
+    """Cut consecutive rows into runs of at most `limit` bytes, at least one row each; gives the bounds, from 0 to n."""
+    ends = np.cumsum(sizes)
+    bounds = [0]
+    if len(ends) <= _FEW_ROWS:
+        few: list[int] = ends.tolist()
+        while bounds[-1] < len(few):
+            start = bounds[-1]
+            before = few[start - 1] if start else 0
+            bounds.append(max(start + 1, bisect_right(few, before + limit)))
+        return bounds
+    while bounds[-1] < len(ends):
+        start = bounds[-1]
+        before = int(ends[start - 1]) if start else 0
+        bounds.append(max(start + 1, int(ends.searchsorted(before + limit, side="right"))))
+    return bounds
+
+
+def encode_column(
+    column: Column, rows: ColumnValues | Sequence[ColumnValues], *, frame_size: int, codec: int, level: int
+) -> EncodedColumn:
+    """Encode the rows of one column of one chunk.
+
+    Args:
+        rows: at least one row, in one piece or several; its arrays must stay unchanged until the payload is written.
+        frame_size: raw bytes of a frame.
+        codec: CODEC_ZSTD compresses where it gains at least 10 %.
+
+    Raises:
+        MalformedError: one row takes more than a frame may hold (1 GiB).
+    """
+    width = 0
+    pieces = [rows] if isinstance(rows, ColumnValues) else rows
+    if column.is_fixed and not column.optional:
+        bounds = _fixed_bounds(column, sum([piece.num_rows for piece in pieces]), frame_size)
+        parts = _fixed_frames(column, pieces, bounds)
+    else:
+        joined = concat(pieces)
+        width = 0 if column.is_fixed else _length_width(joined)
+        bounds = frame_bounds(column, joined, frame_size)
+        if column.is_string_like and _most_elements(column, joined, bounds) > layout.MAX_FRAME_ELEMENTS:
+            raise MalformedError("one record has more strings than a frame may hold", column=column.name)
+        parts = _frame_parts(column, joined, width, bounds)
+    raw_sizes = [sum(map(len, frame)) for frame in parts]
+    if max(raw_sizes, default=0) > layout.MAX_FRAME_RAW_SIZE:
+        raise MalformedError("one record takes more than 1 GiB in this column", column=column.name)
+    compressed = _compress_frames(parts, level) if codec == CODEC_ZSTD else None
+    stored = parts if compressed is None else compressed
+    frames = []
+    for start, stop, raw_size, frame in zip(bounds[:-1], bounds[1:], raw_sizes, stored, strict=True):
+        checksum = stored_size = 0
+        for part in frame:
+            checksum = crc_of_frame(part, checksum)
+            stored_size += len(part)
+        frames.append(Frame(stop - start, raw_size, stored_size, checksum))
+    return EncodedColumn(
+        codec=CODEC_RAW if compressed is None else CODEC_ZSTD, length_width=width, frames=tuple(frames),
+        payload=tuple(part for frame in stored for part in frame),
+    )  # fmt: skip
+
+
+def decode_frames(
+    column: Column,
+    chunk: ColumnChunk,
+    stored: memoryview,
+    *,
+    first: int = 0,
+    stop: int | None = None,
+    owned: bool = False,
+) -> ColumnValues:
+    """Verify and decode consecutive frames of one column of one chunk.
+
+    Args:
+        chunk: the column's entry in the directory.
+        stored: stored bytes of frames `first` to `stop`, which lie back to back.
+        owned: the caller gives `stored` away: values stored raw may be returned as views of it, if it is writable.
+
+    Returns:
+        The rows of these frames; new memory, or views of `stored` where `owned`.
+
+    Raises:
+        ChecksumError, MalformedError, TruncatedError: with column and records (ordinals in the chunk); `offset` counts
+            from the start of the chunk.
+    """
+    frames = chunk.frames[first:stop]
+    place = chunk.offset + sum(frame.stored_size for frame in chunk.frames[:first])
+    row = first_row = sum(frame.num_records for frame in chunk.frames[:first])
+    start = 0
+    parts: list[Array] = []
+    whole = (
+        _fixed_buffer(column, chunk, frames, stored, owned=owned) if column.is_fixed and not column.optional else None
+    )
+    filled = 0
+    for frame in frames:
+        try:
+            data = stored[start : start + frame.stored_size]
+            verify_frame(frame, data)
+            if whole is None:
+                parts.append(_raw_bytes(chunk, frame, data))
+            elif not whole.aliases:
+                decompress_into(data, whole.target[filled : filled + frame.raw_size], chunk.codec)
+            filled += frame.raw_size
+        except RecordIOError as error:
+            if parts:
+                # What an earlier frame holds is wrong before this one is.
+                _parse_located(column, chunk, frames[: len(parts)], parts, first_row=first_row, place=place)
+            raise _in_frame(error, column, (row, row + frame.num_records), place + start) from None
+        start += frame.stored_size
+        row += frame.num_records
+    if whole is not None:
+        num_rows = sum(frame.num_records for frame in frames)
+        values = whole.values.view(column.numpy_dtype).reshape(num_rows, *(column.shape or ()))
+        rows = ColumnValues(num_rows, values)
+        if column.dtype == "bool":
+            _check_bools(column, frames, rows, first_row=first_row, place=place)
+        return rows
+    if not owned and chunk.codec == CODEC_RAW:
+        for part in parts:
+            part.flags.writeable = False  # not ours: to be copied
+    return _parse_located(column, chunk, frames, parts, first_row=first_row, place=place)
+
+
+def _parse_located(
+    column: Column, chunk: ColumnChunk, frames: tuple[Frame, ...], parts: list[Array], *, first_row: int, place: int
+) -> ColumnValues:
+    """All frames at once, which is far less work than one by one; one by one only to find the one that is wrong."""
+    counts = [frame.num_records for frame in frames]
+    try:
+        return parse_frames(column, parts, counts, chunk.length_width) if parts else empty(column)
+    except RecordIOError as error:
+        found = error
+    row = first_row
+    for frame, part in zip(frames, parts, strict=True):
+        try:
+            parse_frames(column, [part], [frame.num_records], chunk.length_width)
+        except RecordIOError as error:
+            raise _in_frame(error, column, (row, row + frame.num_records), place) from None
+        row += frame.num_records
+        place += frame.stored_size
+    raise found.locate(column=column.name)
+
+
+def _check_bools(column: Column, frames: tuple[Frame, ...], rows: ColumnValues, *, first_row: int, place: int) -> None:
+    try:
+        check_bool(rows)
+    except MalformedError as error:
+        wrong = int(np.flatnonzero(rows.values.reshape(-1).view(np.uint8) > 1)[0])
+        for frame in frames:
+            if wrong < frame.raw_size:
+                raise _in_frame(error, column, (first_row, first_row + frame.num_records), place) from None
+            wrong -= frame.raw_size
+            first_row += frame.num_records
+            place += frame.stored_size
+        raise
+
+
+def _in_frame(error: RecordIOError, column: Column, records: tuple[int, int], offset: int) -> RecordIOError:
+    return error.locate(
+        column=column.name, records=records, offset=offset,
+        advice="Restore the file, or open with on_corrupt='skip' to lose these records only",
+    )  # fmt: skip
+
+
+def verify_frame(frame: Frame, stored: memoryview) -> None:
+    """Check the stored bytes of one frame against its directory entry."""
+    if len(stored) != frame.stored_size:
+        raise TruncatedError(f"the file ends inside a frame, after {len(stored)} of {frame.stored_size} bytes")
+    computed = crc_of_frame(stored)
+    if computed != frame.crc:
+        raise ChecksumError(f"frame checksum is {computed:#010x}, the directory says {frame.crc:#010x}")
+
+
+def check_column_chunk(column: Column, chunk: ColumnChunk) -> None:
+    """Refuse a directory entry that cannot belong to this column, before anything is allocated for it.
+
+    Raises:
+        MalformedError: a length width or a raw size that the column's type does not allow.
+    """
+    if bool(chunk.length_width) == column.is_fixed:
+        raise MalformedError(
+            f"length width {chunk.length_width} in a column {column.dtype}{column.shape}", column=column.name
+        )
+    if column.is_fixed:
+        size = column.row_size + column.optional
+        for frame in chunk.frames:
+            if frame.raw_size != size * frame.num_records:
+                raise MalformedError(
+                    f"{frame.num_records} rows of {size} bytes in a frame of {frame.raw_size} bytes", column=column.name
+                )
+
+
+@dataclass(slots=True)
+class _FixedBuffer:
+    values: Array  # uint8, all rows of the frames
+    target: memoryview  # the same bytes
+    aliases: bool  # values are the stored bytes themselves
+
+
+def _fixed_buffer(
+    column: Column, chunk: ColumnChunk, frames: tuple[Frame, ...], stored: memoryview, *, owned: bool
+) -> _FixedBuffer:
+    size = sum(frame.raw_size for frame in frames)
+    if owned and chunk.codec == CODEC_RAW and not stored.readonly and len(stored) == size:
+        values = np.frombuffer(stored, np.uint8)
+        if values.ctypes.data % 16 == 0:
+            return _FixedBuffer(values, stored, True)
+    values = np.empty(size, np.uint8)
+    return _FixedBuffer(values, memoryview(values), False)
+
+
+def _raw_bytes(chunk: ColumnChunk, frame: Frame, stored: memoryview) -> Array:
+    """The raw bytes of a frame: uint8, writable only if nobody else holds them; those stored raw are where they are."""
+    if chunk.codec == CODEC_ZSTD and frame.raw_size > MAX_WHOLE_SIZE:
+        raw = np.empty(frame.raw_size, np.uint8)
+        decompress_into(stored, memoryview(raw), chunk.codec)
+        return raw
+    return np.frombuffer(decompress(stored, frame.raw_size, chunk.codec), np.uint8)
+
+
+def _length_width(rows: ColumnValues) -> int:
+    largest = 0
+    for numbers in (rows.dims, rows.lengths):
+        if numbers is not None and numbers.size:
+            largest = max(largest, int(numbers.max()))
+    return next(width for width in (1, 2, 4, 8) if largest < 1 << 8 * width)
+
+
+def _fixed_frames(column: Column, pieces: Sequence[ColumnValues], bounds: list[int]) -> list[_Parts]:
+    """The bytes of each frame of a column without None: views; of two pieces, where a frame lies in both."""
+    size = column.row_size
+    frames: list[_Parts] = [[] for _ in bounds[1:]]
+    before = frame = 0  # rows
+    for piece in pieces:
+        data = _bytes_of(piece.values)
+        end = before + piece.num_rows
+        while frame < len(frames) and bounds[frame] < end:
+            start, stop = max(bounds[frame], before), min(bounds[frame + 1], end)
+            frames[frame].append(data[(start - before) * size : (stop - before) * size])
+            if stop < bounds[frame + 1]:
+                break
+            frame += 1
+        before = end
+    return frames
+
+
+def _frame_parts(column: Column, rows: ColumnValues, width: int, bounds: list[int]) -> list[_Parts]:
+    """The bytes of each frame: views of the parts of all rows."""
+    elements: list[list[bytes]] | None = None
+    if column.is_fixed:
+        sections = [(_bytes_of(rows.values), bounds, column.row_size)]
+    else:
+        assert rows.dims is not None
+        axes, items, firsts = split_places(column, rows, bounds)
+        values: Any = rows.values
+        if isinstance(values, Elements):
+            elements = [values.items[start:stop] for start, stop in pairwise(items)]
+            sections = []
+        else:
+            sections = [(_bytes_of(values), firsts, values.itemsize)]
+        if rows.lengths is not None:
+            sections.insert(0, (_bytes_of(rows.lengths.astype(f"<u{width}")), items, width))
+        if rows.dims.size:
+            a_row = rows.dims.shape[1] if rows.ranks is None else 1
+            sections.insert(0, (_bytes_of(rows.dims.astype(f"<u{width}")), axes, a_row * width))
+    sections[:0] = [(_bytes_of(flags), bounds, 1) for flags in (rows.validity, rows.ranks) if flags is not None]
+    cut = [
+        [section[start * size : stop * size] for start, stop in pairwise(places)] for section, places, size in sections
+    ]
+    frames: list[_Parts] = [list(parts) for parts in zip(*cut, strict=True)]
+    if elements is not None:
+        for parts, own in zip(frames, elements, strict=True):
+            parts += own
+    return frames
+
+
+def _bytes_of(array: Array) -> memoryview:
+    """The bytes of an array, row-major and little-endian; a view where they are so already."""
+    if array.dtype.byteorder == ">" or (array.dtype.byteorder == "=" and not np.little_endian):
+        array = array.astype(array.dtype.newbyteorder("<"))
+    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+
+
+def _compress_frames(frames: list[_Parts], level: int) -> list[_Parts] | None:
+    """The compressed frames, or None where compression is not worth it."""
+    stored: list[_Parts] = []
+    raw_size = stored_size = 0
+    for parts in frames:
+        raw = parts[0] if len(parts) == 1 else b"".join(parts)
+        frame = compress(raw, level)
+        stored.append([frame])
+        raw_size += len(raw)
+        stored_size += len(frame)
+        if len(stored) == _PROBE_FRAMES and stored_size > _PROBE_RATIO * raw_size:
+            return None
+    return stored if stored_size <= (1 - _MIN_GAIN) * raw_size and raw_size else None

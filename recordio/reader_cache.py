@@ -1,0 +1,66 @@
+"""What one process keeps of a data set that it reads: open files, checked chunk tables, decoded frames.
+
+A process that was forked makes its own (`recordio.process_local`): open files must not be shared.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Any
+
+from recordio.shards.shard_reader import ShardReader
+from recordio.storage import ReadHandle, Storage
+
+_MAX_OPEN_FILES = 128
+_ENTRY_SIZE = 700  # bytes of an entry besides the data: key, links, array objects; an estimate
+
+Key = tuple[int, int, int, int]  # shard, chunk, column and frame; -1 for a directory
+
+
+class ReaderCache:
+    """Least recently used first out: files by number, frames by bytes. Safe from many threads."""
+
+    def __init__(self, storage: Storage, size: int) -> None:
+        self.shards: dict[int, ShardReader] = {}
+        self._storage = storage
+        self._size = size  # bytes of decoded frames
+        self._lock = threading.Lock()
+        self._handles: OrderedDict[str, ReadHandle] = OrderedDict()
+        self._entries: OrderedDict[Key, tuple[Any, int]] = OrderedDict()
+        self._filled = 0
+
+    def open_file(self, path: str) -> ReadHandle:
+        """The open file; it is closed when it was dropped here and its last read has ended."""
+        with self._lock:
+            handle = self._handles.get(path)
+            if handle is not None:
+                self._handles.move_to_end(path)
+                return handle
+        handle = self._storage.open(path)
+        with self._lock:
+            self._handles[path] = handle
+            while len(self._handles) > _MAX_OPEN_FILES:
+                self._handles.popitem(last=False)
+        return handle
+
+    def get(self, key: Key) -> Any:
+        """What is kept under the key, or None."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None:
+                return None
+            self._entries.move_to_end(key)
+            return entry[0]
+
+    def keep(self, key: Key, value: Any, size: int) -> None:
+        """Keep a value of `size` bytes, if it fits, in the place of those not used for longest."""
+        size += _ENTRY_SIZE
+        if size > self._size:
+            return
+        with self._lock:
+            earlier = self._entries.pop(key, None)
+            self._filled += size - (earlier[1] if earlier else 0)
+            self._entries[key] = (value, size)
+            while self._filled > self._size:
+                self._filled -= self._entries.popitem(last=False)[1][1]
