@@ -2,8 +2,8 @@
 
     directory -> index.rix        index.rix -> its directory        shard-00003-....rio -> an index of one shard
 
-Nothing but the index, or the front and the end of one shard, is read here. What is missing, unfinished or something else is
-an error that says so.
+Nothing but the index, or the front and the end of one shard, is read here. What is missing, unfinished or something
+else is an error that says so.
 
 Spec: spec/format.md, sections 8 and 9.
 """

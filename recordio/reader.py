@@ -2,9 +2,9 @@
 
     record numbers -> (shard, chunk, row) -> frames, from the cache or the file -> rows, in the order asked
 
-`open_data_set` reads the index and nothing else; chunk tables are checked when a shard is first touched. A reader can be
-pickled, shared by threads and taken through a fork: what must not be shared is made anew in each process. What records
-look like to users is decided in `recordio.dataset`.
+`open_data_set` reads the index and nothing else; chunk tables are checked when a shard is first touched. A reader can
+be pickled, shared by threads and taken through a fork: what must not be shared is made anew in each process. What
+records look like to users is decided in `recordio.dataset`.
 
 Spec: spec/format.md, sections 8 and 12.
 """
