@@ -34,7 +34,7 @@ from recordio.errors import ChecksumError, MalformedError, RecordIOError, Trunca
 from recordio.format import layout
 from recordio.format.checksum import crc_of_frame
 from recordio.format.chunk import ColumnChunk, Frame
-from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, MAX_WHOLE_SIZE, compress, decompress, decompress_into
+from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, MAX_WHOLE_SIZE, compress_frames, decompress, decompress_into
 from recordio.schema import Column
 
 # Stored raw where compression gains less than this share: decoding then costs a copy less (JPEG, noise).
@@ -361,14 +361,12 @@ def _bytes_of(array: Array) -> memoryview:
 
 def _compress_frames(frames: list[_Parts], level: int) -> list[_Parts] | None:
     """The compressed frames, or None where compression is not worth it."""
-    stored: list[_Parts] = []
-    raw_size = stored_size = 0
-    for parts in frames:
-        raw = parts[0] if len(parts) == 1 else b"".join(parts)
-        frame = compress(raw, level)
-        stored.append([frame])
-        raw_size += len(raw)
-        stored_size += len(frame)
-        if len(stored) == _PROBE_FRAMES and stored_size > _PROBE_RATIO * raw_size:
-            return None
-    return stored if stored_size <= (1 - _MIN_GAIN) * raw_size and raw_size else None
+    raw = [parts[0] if len(parts) == 1 else b"".join(parts) for parts in frames[:_PROBE_FRAMES]]
+    stored = compress_frames(raw, level)
+    if len(raw) == _PROBE_FRAMES and sum(map(len, stored)) > _PROBE_RATIO * sum(map(len, raw)):
+        return None
+    rest = [parts[0] if len(parts) == 1 else b"".join(parts) for parts in frames[_PROBE_FRAMES:]]
+    stored += compress_frames(rest, level)
+    raw_size = sum(map(len, raw)) + sum(map(len, rest))
+    worth_it = sum(map(len, stored)) <= (1 - _MIN_GAIN) * raw_size and raw_size
+    return [[frame] for frame in stored] if worth_it else None

@@ -9,11 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recordio.errors import MalformedError, TooNewError
-from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, MAX_LEVEL, compress, decompress_into, max_stored_size
+from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, MAX_LEVEL, compress_frames, decompress_into, max_stored_size
 from tests.laws.data_sets import EXAMPLES
 
 RAW = b"recordio " * 50
 RANDOM = np.random.default_rng(0).bytes(400_000)
+
+
+def compress(raw: bytes, level: int) -> bytes:
+    (stored,) = compress_frames([raw], level)
+    return bytes(stored)
 
 
 def decode(stored: bytes, raw_size: int, codec: int = CODEC_ZSTD) -> bytes:
@@ -30,6 +35,20 @@ def test_what_is_compressed_comes_back(raw: bytes, repeat: int, level: int) -> N
     stored = compress(whole, level)
     assert decode(stored, len(whole)) == whole
     assert len(stored) <= max_stored_size(len(whole))
+
+
+@settings(max_examples=20 * EXAMPLES)
+@given(
+    sizes=st.lists(st.sampled_from([0, 1, 255, 256, 5_000, 65_536, 70_000]), max_size=12),
+    level=st.sampled_from([1, 3, 9]), is_random=st.booleans(),
+)  # fmt: skip
+def test_frames_compressed_together_have_the_bytes_that_each_has_alone(
+    sizes: list[int], level: int, is_random: bool
+) -> None:
+    """The bytes of a file must not depend on how many frames a step takes (spec/format.md, section 5)."""
+    source = RANDOM if is_random else RAW * 200
+    raw = [source[:size] for size in sizes]
+    assert [bytes(stored) for stored in compress_frames(raw, level)] == [compress(part, level) for part in raw]
 
 
 @pytest.mark.parametrize("size", [1, 2, 255, 256, 65_535, 65_536, 131_072, 131_073, 400_000])
