@@ -40,8 +40,8 @@ MAX_WHOLE_SIZE = 4 << 20
 _threads = threading.local()
 
 
-def compress_frames(raw: Sequence[Buffer], level: int) -> list[Buffer]:
-    """Zstandard frames that state their content size and carry no checksum (the directory has one), one for each buffer.
+def compress_frames(raw: Sequence[Buffer], level: int) -> list[bytes | memoryview]:
+    """One Zstandard frame for each buffer, that states its content size; without checksum, which the directory has.
 
     In one step that needs the GIL only before and after; the bytes are those that each buffer would give alone.
     """
