@@ -59,9 +59,8 @@ def unpack_object(data: bytes) -> Any:      # the package itself refuses trailin
 # ---- Section 2: shard. How it, and an index, begins; gives the fields of the header from byte 20 on.
 def read_front(data: bytes, magic: bytes, layout: str) -> Any:
     need(magic.startswith(data[:8]), f"{data[:8]!r} at the front: foreign, or damaged in text mode", "not recordio")
-    header = split(data, 64, kind="truncated")[0]
-    verified(header[:60], int.from_bytes(header[60:], "little"), "file header")
-    major, features = struct.unpack_from("<H2xI", header, 8)
+    header, crc, _ = split(data, 60, 4, kind="truncated")
+    major, features = struct.unpack_from("<H2xI", verified(header, int.from_bytes(crc, "little"), "file header"), 8)
     need(major == 0 and features == 0, f"major version {major}, required features {features:#x}", "too new")
     return struct.unpack_from(layout, header, 20)
 
@@ -138,22 +137,26 @@ def read_columns(chunk: bytes, directory: bytes, num_rows: int, raw_size: int, c
     end, jobs = 64 + len(directory), list[Any]()
     for column, (codec, encoding, width, count, offset, *sizes) in zip(columns, entries):
         what = f"directory entry of {column.name!r}: offset {offset}, length_width {width}"
-        need(codec <= 1 and encoding == 0, f"{what}, codec {codec}, encoding {encoding}", "too new")
+        need(codec <= 1 and encoding in (0, 1, 2, 4), f"{what}, codec {codec}, encoding {encoding}", "too new")
         need(offset == align(end) and width in ((1, 2, 4, 8) if column.row_size is None else (0,)), what)
-        frames = [*itertools.islice(all_frames, count)]
-        need(len(frames) == count and [*map(sum, zip(*frames))][:3] == [num_rows, *sizes[::-1]], f"{what}, sums")
-        need(all(rows and raw <= 2**30 and (stored <= raw + raw // 256 + 64 if codec else stored == raw)
-                 and column.row_size in (None, raw / rows - column.optional) for rows, raw, stored, _ in frames), what)
+        need(encoding == 0 or ("int" in column.dtype and encoding < column.item_size), f"{what}, encoding {encoding}")
+        frames, growth = [*itertools.islice(all_frames, count)], column.item_size // (encoding or column.item_size)
+        need(len(frames) == count and [*map(sum, zip(*frames))][:3:2] == [num_rows, sizes[0]], f"{what}, sums")
+        values, rest = divmod(sizes[1] - sum(frame[1] for frame in frames), column.item_size - encoding)  # narrow ones
+        need(rest == 0 <= values and values * column.item_size <= (encoding and sizes[1]) and (column.row_size is None
+             or sizes[1] == num_rows * (column.row_size + column.optional)), f"{what}, raw_size {sizes[1]}")
+        need(all(n and raw * growth <= 2**30 and (size <= raw + raw // 256 + 64 if codec else size == raw) and
+                 column.row_size in (None, (raw / n - column.optional) * growth) for n, raw, size, _ in frames), what)
         end = offset + sizes[0]
-        jobs += [(column, codec, width, frames, split(chunk[offset:], *(frame[2] for frame in frames)))]
+        jobs += [((column, codec, encoding, width), frames, split(chunk[offset:], *(frame[2] for frame in frames)))]
     need(align(end) == len(chunk) and not [*all_frames] and sum(e[-1] for e in entries) == chunk_raw_size, "chunk sum")
     need(chunk_raw_size == raw_size, f"a chunk of {chunk_raw_size} raw bytes, the table says {raw_size}", "mismatch")
-    return [[row for (rows, raw, _, crc), part in zip(frames, parts)
-             for row in decode_frame(column, codec, width, rows, raw, crc, part)]
-            for column, codec, width, frames, parts in jobs]
+    return [[row for frame, part in zip(frames, parts) for row in decode_frame(*how, frame, part)]
+            for how, frames, parts in jobs]
 
 # ---- Section 6: contents of a frame
-def decode_frame(column: Column, codec: int, width: int, num_rows: int, raw_size: int, crc: int, raw: bytes) -> Any:
+def decode_frame(column: Column, codec: int, encoding: int, width: int, frame: tuple[int, ...], raw: bytes) -> Any:
+    num_rows, raw_size, _, crc = frame
     raw = verified(raw, crc, f"frame of {column.name!r}")
     raw = decompress(raw, raw_size) if codec else raw
     valid, ranks, raw = split(raw, num_rows * column.optional, num_rows * (column.shape is None))
@@ -168,8 +171,8 @@ def decode_frame(column: Column, codec: int, width: int, num_rows: int, raw_size
         need(max(shape, default=0) <= 2**40 and math.prod(filter(None, shape)) * column.item_size < 2**63, f"{shape}")
     counts = [math.prod(shape) if ok or column.row_size is not None else 0 for ok, shape in zip(valid, shapes)]
     if column.dtype in NUMPY:
-        values, rest = split(raw, sum(counts) * column.item_size)
-        items = np.frombuffer(values, NUMPY[column.dtype])
+        values, rest = split(raw, sum(counts) * (encoding or column.item_size))
+        items = np.frombuffer(values, (kind := NUMPY[column.dtype])[:2] + str(encoding or kind[2:])).astype(kind)
     else:
         lengths, raw = split(raw, sum(counts) * width)
         *texts, rest = split(raw, *np.frombuffer(lengths, f"<u{width}").tolist())
@@ -184,8 +187,7 @@ def decompress(stored: bytes, raw_size: int) -> bytes:
     need(stored[:4] == b"\x28\xb5\x2f\xfd" and 1 <= raw_size == frame.content_size, "zstd magic or content size")
     need(stored[4] & 3 == 0 and frame.window_size <= max(raw_size, 2**20), "zstd dictionary or window")
     decoder = zstandard.ZstdDecompressor(max_window_size=2**30).decompressobj()
-    raw = decoder.decompress(stored)
-    need(decoder.eof and not decoder.unused_data and len(raw) == raw_size, "not exactly one zstd frame")
+    need(len(raw := decoder.decompress(stored)) == raw_size and decoder.eof and not decoder.unused_data, "one frame")
     return raw
 
 # ---- Section 7: footer and trailer
@@ -222,11 +224,9 @@ def read_data_set(directory: pathlib.Path) -> list[Any]:
     check_digest(fingerprint, "mismatch", "index", struct.pack("<I", num_shards), raw_schema, *(e[1] for e in entries))
     schema, records = decode_schema(raw_schema), []
     for shard_id, (file_id, digest, size, *counts, num_chunks, crc, _) in enumerate(entries):
-        name = names[shard_id].decode()
-        need(re.fullmatch(f"shard-{shard_id:05d}-[0-9a-f]{{8}}[.]rio", name), f"file name {name!r:.200}")
+        need(re.fullmatch(f"shard-{shard_id:05d}-[0-9a-f]{{8}}[.]rio", name := names[shard_id].decode()), name[:99])
         table = verified(tables[shard_id], crc, f"chunk table of {name}")
-        end = align(64 + sizes[0]) + sum(struct.unpack_from(f"<{num_chunks}Q", table))
-        need(end <= size, f"chunk table of {name}")
+        need((end := align(64 + sizes[0]) + sum(struct.unpack_from(f"<{num_chunks}Q", table))) <= size, "chunk table")
         need((directory / name).is_file(), f"no {name}", "mismatch")
         shard = (directory / name).read_bytes()
         need(len(shard) == size, f"{name}: {len(shard)} bytes", "truncated" if len(shard) < size else "mismatch")

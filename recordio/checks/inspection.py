@@ -22,10 +22,12 @@ import numpy as np
 from recordio.checks.chunk_checks import Damage, damage_of, scan_chunks
 from recordio.checks.column_summary import ColumnSummary, Summarizer
 from recordio.checks.inspected import ColumnInspection, Inspection, ShardInspection
+from recordio.chunks.narrow import growth
 from recordio.errors import IncompleteError, MismatchError, RecordIOError, TruncatedError
 from recordio.format import layout
 from recordio.format.codec import CODEC_NAMES
-from recordio.job import WORK_NAME, JobPaths, describe_unfinished
+from recordio.job import describe_unfinished
+from recordio.job_paths import WORK_NAME, JobPaths
 from recordio.lock import is_locked
 from recordio.progress import Progress
 from recordio.reader import DataSetReader, open_data_set
@@ -178,8 +180,10 @@ class _Inspector:
                 self._note(error)
                 continue
             for ordinal, summarizer in summarizers.items():
+                entry = directory.columns[ordinal]
+                grown = entry.frames[0].raw_size * growth(self.reader.schema.columns[ordinal], entry.encoding)
                 try:
-                    if directory.columns[ordinal].frames[0].raw_size <= _SAMPLE_FRAME_SIZE:
+                    if grown <= _SAMPLE_FRAME_SIZE:
                         summarizer.add(shard.read_frames(chunk_id, directory, ordinal, 0, 1))
                 except RecordIOError as error:
                     self._note(error)

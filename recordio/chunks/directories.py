@@ -20,8 +20,8 @@ from recordio.columns import Array, offsets
 from recordio.errors import MalformedError
 from recordio.format import layout
 from recordio.format.checksum import Buffer
-from recordio.format.chunk import CHUNK_HEADER_SIZE, directory_size
-from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, ENCODING_PLAIN
+from recordio.format.chunk import CHUNK_HEADER_SIZE, MAX_INTEGER_SIZE, directory_size
+from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, ENCODING_PLAIN, NARROW_SIZES
 
 _UNIT = 16  # bytes: the head is one, the entry of a column two, the entry of a frame one
 
@@ -31,10 +31,12 @@ class Directories:
     """The columns and frames of K chunks of C columns; everything int64."""
 
     codecs: Array  # [K, C]
+    encodings: Array  # [K, C]
     widths: Array  # [K, C]
     offsets: Array  # [K, C], from the start of the chunk
     stored_sizes: Array  # [K, C]
-    raw_sizes: Array  # [K, C]
+    raw_sizes: Array  # [K, C], values counted at the full size of their dtype
+    frame_sums: Array  # [K, C], of the raw sizes of the frames
     first_frames: Array  # [K, C], rows of `frames`; those of a column follow one another
     num_frames: Array  # [K, C]
     frames: Array  # [F, 4]: num_records, raw_size, stored_size, crc
@@ -58,7 +60,7 @@ def decode_directories(
     _check(not (sizes % _UNIT).any() and sizes.min() >= smallest and sizes.max() <= layout.MAX_DIRECTORY_SIZE)
     _check(num_records.min() >= 1 and num_records.max() <= layout.MAX_CHUNK_RECORDS)
     joined = np.frombuffer(b"".join(data), np.uint8)
-    # Sizes below 2**62 and at most 2**16 columns of 2**40 frames: no sum below can wrap around.
+    # Sizes below 2**62, and at most 2**24 frames of 2**32 bytes in a chunk: no sum or product below can wrap around.
     longs = joined.view("<i8").reshape(-1, 2)
     starts = offsets(sizes // _UNIT)
     heads = longs[starts[:-1]]
@@ -70,12 +72,15 @@ def decode_directories(
     kinds, places, stored, raw = first[..., 0], first[..., 1], second[..., 0], second[..., 1]
     codecs, encodings, widths = kinds & 255, kinds >> 8 & 255, kinds >> 16 & 255
     counts = kinds >> 32
-    _check(((codecs == CODEC_RAW) | (codecs == CODEC_ZSTD)).all() and (encodings == ENCODING_PLAIN).all())
+    _check(((codecs == CODEC_RAW) | (codecs == CODEC_ZSTD)).all())
+    # 0, or a power of two up to 4.
+    _check((encodings <= max(NARROW_SIZES)).all() and not (encodings & (encodings - 1)).any())
     _check((widths <= 8).all() and not (widths & (widths - 1)).any())
     _check(counts.min() >= 1 and (counts.sum(axis=1) == frame_counts).all())
     limit = stored_sizes[:, None]
     _check(((stored >= 0) & (stored <= limit) & (places >= 0) & (places <= limit) & (raw >= 0)).all())
-    _check((raw <= layout.MAX_FRAME_RAW_SIZE * counts).all() and (raw.sum(axis=1) == raw_sizes).all())
+    _check((raw <= MAX_INTEGER_SIZE * layout.MAX_FRAME_RAW_SIZE * counts).all())
+    _check((raw.sum(axis=1) == raw_sizes).all())
     ends = _align(places + stored)
     _check((places[:, 0] == CHUNK_HEADER_SIZE + _align(sizes)).all())
     _check((places[:, 1:] == ends[:, :-1]).all() and (ends[:, -1] == stored_sizes).all())
@@ -85,15 +90,18 @@ def decode_directories(
     frames = joined.view("<u4").reshape(-1, 4)[is_frame].astype(np.int64)
     first_frames = offsets(counts.ravel())[:-1]
     sums = np.add.reduceat(frames[:, :3], first_frames, axis=0).reshape(*counts.shape, 3)
-    _check(
-        (sums[..., 0] == num_records[:, None]).all() and (sums[..., 1] == raw).all() and (sums[..., 2] == stored).all()
-    )
+    _check((sums[..., 0] == num_records[:, None]).all() and (sums[..., 2] == stored).all())
+    frame_sums = sums[..., 1]
+    _check(((raw == frame_sums) | (encodings != ENCODING_PLAIN)).all() and (raw >= frame_sums).all())
+    _check((raw * encodings <= MAX_INTEGER_SIZE * frame_sums).all())
     is_zstd = np.repeat(codecs.ravel() == CODEC_ZSTD, counts.ravel())
     allowed = frames[:, 1] + np.where(is_zstd, (frames[:, 1] >> 8) + 64, 0)
     exact = is_zstd | (frames[:, 1] == frames[:, 2])
     _check(frames[:, 0].min() >= 1 and frames[:, 1].max() <= layout.MAX_FRAME_RAW_SIZE)
     _check((frames[:, 2] <= allowed).all() and exact.all())
-    return Directories(codecs, widths, places, stored, raw, first_frames.reshape(counts.shape), counts, frames)
+    return Directories(
+        codecs, encodings, widths, places, stored, raw, frame_sums, first_frames.reshape(counts.shape), counts, frames
+    )
 
 
 def _align(size: Array) -> Array:

@@ -100,7 +100,7 @@ def encode_chunk(schema: Schema, parts: Sequence[Sequence[ColumnValues]], option
         )
         for ordinal, column in enumerate(schema.columns)
     ]  # fmt: skip
-    placed, stored_size = place_columns([(column.codec, column.length_width, column.frames) for column in encoded])
+    placed, stored_size = place_columns([column.entry for column in encoded])
     directory = encode_directory(placed)
     payload: list[bytes | memoryview] = [layout.padding(len(directory))]
     for entry, column in zip(placed, encoded, strict=True):

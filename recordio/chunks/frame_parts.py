@@ -17,6 +17,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from recordio.chunks.narrow import stored_dtype, stored_row_size
 from recordio.columns import Array, ColumnValues, element_counts, offsets
 from recordio.errors import MalformedError
 from recordio.format import layout
@@ -24,24 +25,27 @@ from recordio.format.objects import unpack
 from recordio.schema import Column
 
 
-def parse_frames(column: Column, raw: Sequence[Array], counts: Sequence[int], width: int) -> ColumnValues:
+def parse_frames(
+    column: Column, raw: Sequence[Array], counts: Sequence[int], width: int, encoding: int
+) -> ColumnValues:
     """Cut the raw bytes of consecutive frames of a variable or optional column into their parts.
 
     Args:
         raw: uint8 of each frame, at least one; what is writable may be kept.
         counts: rows of each frame.
         width: bytes of a dimension or length.
+        encoding: bytes of a value, if it is narrow.
 
     Returns:
-        The rows of all frames, in writable memory.
+        The rows of all frames, with values of the column's type, in writable memory.
 
     Raises:
         MalformedError: a frame breaks a rule; which one is not said.
     """
     if column.is_fixed:
-        rows = _parse_fixed(column, raw, counts)
+        rows = _parse_fixed(column, raw, counts, encoding)
     else:
-        rows = _parse_variable(column, raw, counts, width)
+        rows = _parse_variable(column, raw, counts, width, encoding)
     if column.dtype == "bool":
         check_bool(rows)
     return rows
@@ -77,7 +81,7 @@ def check_variable(column: Column, rows: ColumnValues, counts: Sequence[int], va
     if numbers.size and not 0 <= int(numbers.min()) <= int(numbers.max()) <= limit:
         raise MalformedError(f"a dimension or length of {int(numbers.max())}; at most {limit} is possible here")
     if rows.lengths is None:
-        _check_products(column, rows, total, len(counts))
+        _check_products(column, rows, total, len(counts), column.itemsize or 1)
         sizes = element_counts(column, rows) * (column.itemsize or 1)
     else:
         sizes = rows.lengths.reshape(rows.num_rows, -1).sum(axis=1)
@@ -91,19 +95,22 @@ def check_variable(column: Column, rows: ColumnValues, counts: Sequence[int], va
         check_bool(rows)
 
 
-def _parse_fixed(column: Column, raw: Sequence[Array], counts: Sequence[int]) -> ColumnValues:
+def _parse_fixed(column: Column, raw: Sequence[Array], counts: Sequence[int], encoding: int) -> ColumnValues:
     cutter = _Cutter(raw)
     validity = _validity(cutter.cut(counts))
-    values = cutter.cut([count * column.row_size for count in counts], column.numpy_dtype)
+    row_size = stored_row_size(column, encoding)
+    values = cutter.cut([count * row_size for count in counts], stored_dtype(column, encoding))
     cutter.check_end()
     num_rows = sum(counts)
-    shaped = values.reshape(num_rows, *(column.shape or ()))
+    shaped = values.astype(column.numpy_dtype, copy=False).reshape(num_rows, *(column.shape or ()))
     if not validity.all():
         shaped[~validity] = 0  # what a None row holds is not checked, and must not show
     return ColumnValues(num_rows, shaped, validity)
 
 
-def _parse_variable(column: Column, raw: Sequence[Array], counts: Sequence[int], width: int) -> ColumnValues:
+def _parse_variable(
+    column: Column, raw: Sequence[Array], counts: Sequence[int], width: int, encoding: int
+) -> ColumnValues:
     cutter = _Cutter(raw)
     num_rows = sum(counts)
     rows = ColumnValues(num_rows, raw[0][:0])
@@ -119,7 +126,8 @@ def _parse_variable(column: Column, raw: Sequence[Array], counts: Sequence[int],
         unknown = len(column.unknown_dims)
         dims = [count * unknown for count in counts]
         rows.dims = cutter.cut_numbers(dims, width, layout.MAX_DIM).reshape(num_rows, unknown)
-    _check_products(column, rows, cutter.total, len(raw))
+    dtype = stored_dtype(column, encoding)
+    _check_products(column, rows, cutter.total, len(raw), dtype.itemsize)
     if rows.validity is not None:
         _check_none_rows(rows)
     row_ends = offsets(element_counts(column, rows))
@@ -133,8 +141,8 @@ def _parse_variable(column: Column, raw: Sequence[Array], counts: Sequence[int],
         elif column.dtype == "msgpack":
             _check_objects(rows)
     else:
-        item = column.itemsize or 1
-        rows.values = cutter.cut([count * item for count in _sums(row_ends, counts)], column.numpy_dtype)
+        stored = cutter.cut([count * dtype.itemsize for count in _sums(row_ends, counts)], dtype)
+        rows.values = stored.astype(column.numpy_dtype, copy=False)
     cutter.check_end()
     return rows
 
@@ -194,14 +202,13 @@ class _Cutter:
                 raise MalformedError(f"the rows of a frame fill {place} of its {len(raw)} bytes")
 
 
-def _check_products(column: Column, rows: ColumnValues, raw_size: int, num_frames: int) -> None:
-    """No row may have more elements than the frames can hold, nor a shape that numpy cannot make.
+def _check_products(column: Column, rows: ColumnValues, raw_size: int, num_frames: int, item: int) -> None:
+    """No row may have more elements than the frames can hold, of `item` bytes, nor a shape that numpy cannot make.
 
     In float64, where products cannot wrap around, over the dimensions that are not zero.
     """
     assert rows.dims is not None
     known = math.prod(float(dim) for dim in column.shape or () if dim)
-    item = 1 if column.is_string_like else column.itemsize or 1
     if rows.ranks is not None:
         row_of = np.repeat(np.arange(rows.num_rows), rows.ranks)
         products = np.exp2(np.bincount(row_of, np.log2(np.maximum(rows.dims, 1)), minlength=rows.num_rows))
@@ -210,7 +217,7 @@ def _check_products(column: Column, rows: ColumnValues, raw_size: int, num_frame
         products = np.multiply.reduce(np.maximum(rows.dims, 1).astype(np.float64), axis=1, initial=known)
         zero = (rows.dims == 0).any(axis=1) | (0 in (column.shape or ()))
     # numpy holds strings as references of 8 bytes.
-    if products.size and float(products.max()) * (8 if column.is_string_like else item) >= 2.0**63:
+    if products.size and float(products.max()) * (column.itemsize or 8) >= 2.0**63:
         raise MalformedError("the dimensions of a row make a shape beyond 2**63 bytes")
     products[zero] = 0
     if rows.validity is not None:

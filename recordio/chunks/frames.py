@@ -1,15 +1,17 @@
 """Frames: rows of one column <-> stored bytes.
 
-    ColumnValues -> frame boundaries -> raw bytes -> zstd or raw -> CRC        and back, verified
+    ColumnValues -> frame boundaries -> narrow values -> raw bytes -> zstd or raw -> CRC        and back, verified
 
-Boundaries and codec depend on the values and the options alone, so the same rows always give the same bytes. Layout
-inside a frame: spec/format.md, section 6; the directory that lists frames: `recordio.format.chunk`.
+Boundaries, encoding and codec depend on the values and the options alone, so the same rows always give the same bytes.
+Layout inside a frame: spec/format.md, section 6; the directory that lists frames: `recordio.format.chunk`; narrow
+values: `recordio.chunks.narrow`.
 
 Spec: spec/format.md, sections 5, 6 and 10.
 """
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from recordio.chunks.frame_parts import check_bool, parse_frames
+from recordio.chunks.narrow import check_narrow, growth, narrowed, narrowest, stored_dtype, stored_row_size
 from recordio.columns import (
     Array,
     ColumnValues,
@@ -34,7 +37,15 @@ from recordio.errors import ChecksumError, MalformedError, RecordIOError, Trunca
 from recordio.format import layout
 from recordio.format.checksum import crc_of_frame
 from recordio.format.chunk import ColumnChunk, Frame
-from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, MAX_WHOLE_SIZE, compress_frames, decompress, decompress_into
+from recordio.format.codec import (
+    CODEC_RAW,
+    CODEC_ZSTD,
+    ENCODING_PLAIN,
+    MAX_WHOLE_SIZE,
+    compress_frames,
+    decompress,
+    decompress_into,
+)
 from recordio.schema import Column
 
 # Stored raw where compression gains less than this share: decoding then costs a copy less (JPEG, noise).
@@ -51,9 +62,7 @@ _Parts = list[bytes | memoryview]  # the bytes of one frame, back to back
 class EncodedColumn:
     """One column of one chunk, ready to be placed."""
 
-    codec: int
-    length_width: int
-    frames: tuple[Frame, ...]
+    entry: ColumnChunk  # without its offset
     payload: tuple[bytes | memoryview, ...]  # stored bytes of all frames, in order; may be views of the values
 
 
@@ -103,24 +112,21 @@ def encode_column(
     Args:
         rows: at least one row, in one piece or several; its arrays must stay unchanged until the payload is written.
         frame_size: raw bytes of a frame.
-        codec: CODEC_ZSTD compresses where it gains at least 10 %.
+        codec: CODEC_ZSTD stores integers as narrow as they are, and compresses where it gains at least 10 %;
+            CODEC_RAW stores what can be read straight into the reader's memory.
 
     Raises:
         MalformedError: one row takes more than a frame may hold (1 GiB).
     """
-    width = 0
     pieces = [rows] if isinstance(rows, ColumnValues) else rows
-    if column.is_fixed and not column.optional:
-        bounds = _fixed_bounds(column, sum([piece.num_rows for piece in pieces]), frame_size)
-        parts = _fixed_frames(column, pieces, bounds)
-    else:
-        joined = concat(pieces)
-        width = 0 if column.is_fixed else _length_width(joined)
-        bounds = frame_bounds(column, joined, frame_size)
-        if column.is_string_like and _most_elements(column, joined, bounds) > layout.MAX_FRAME_ELEMENTS:
-            raise MalformedError("one record has more strings than a frame may hold", column=column.name)
-        parts = _frame_parts(column, joined, width, bounds)
+    encoding = narrowest(column, pieces) if codec == CODEC_ZSTD else ENCODING_PLAIN
+    width, bounds, parts = _cut(column, narrowed(column, pieces, encoding), frame_size)
     raw_sizes = [sum(map(len, frame)) for frame in parts]
+    if max(raw_sizes, default=0) * growth(column, encoding) > layout.MAX_FRAME_RAW_SIZE:
+        # The limit counts what stands in front of the values as if it grew too: plain may fit where narrow does not.
+        encoding = ENCODING_PLAIN
+        width, bounds, parts = _cut(column, pieces, frame_size)
+        raw_sizes = [sum(map(len, frame)) for frame in parts]
     if max(raw_sizes, default=0) > layout.MAX_FRAME_RAW_SIZE:
         raise MalformedError("one record takes more than 1 GiB in this column", column=column.name)
     compressed = _compress_frames(parts, level) if codec == CODEC_ZSTD else None
@@ -132,10 +138,26 @@ def encode_column(
             checksum = crc_of_frame(part, checksum)
             stored_size += len(part)
         frames.append(Frame(stop - start, raw_size, stored_size, checksum))
-    return EncodedColumn(
-        codec=CODEC_RAW if compressed is None else CODEC_ZSTD, length_width=width, frames=tuple(frames),
-        payload=tuple(part for frame in stored for part in frame),
+    num_narrow = 0 if encoding == ENCODING_PLAIN else sum([piece.values.size for piece in pieces])
+    entry = ColumnChunk(
+        codec=CODEC_RAW if compressed is None else CODEC_ZSTD, encoding=encoding, length_width=width, offset=0,
+        stored_size=sum([frame.stored_size for frame in frames]),
+        raw_size=sum(raw_sizes) + num_narrow * ((column.itemsize or 1) - encoding), frames=tuple(frames),
     )  # fmt: skip
+    return EncodedColumn(entry=entry, payload=tuple(part for frame in stored for part in frame))
+
+
+def _cut(column: Column, pieces: Sequence[ColumnValues], frame_size: int) -> tuple[int, list[int], list[_Parts]]:
+    """Length width, bounds and bytes of the frames; values may be narrow, and the bounds do not depend on it."""
+    if column.is_fixed and not column.optional:
+        bounds = _fixed_bounds(column, sum([piece.num_rows for piece in pieces]), frame_size)
+        return 0, bounds, _fixed_frames(pieces, bounds)
+    joined = concat(pieces)
+    width = 0 if column.is_fixed else _length_width(joined)
+    bounds = frame_bounds(column, joined, frame_size)
+    if column.is_string_like and _most_elements(column, joined, bounds) > layout.MAX_FRAME_ELEMENTS:
+        raise MalformedError("one record has more strings than a frame may hold", column=column.name)
+    return width, bounds, _frame_parts(column, joined, width, bounds)
 
 
 def decode_frames(
@@ -188,8 +210,8 @@ def decode_frames(
         row += frame.num_records
     if whole is not None:
         num_rows = sum(frame.num_records for frame in frames)
-        values = whole.values.view(column.numpy_dtype).reshape(num_rows, *(column.shape or ()))
-        rows = ColumnValues(num_rows, values)
+        values = whole.values.view(stored_dtype(column, chunk.encoding)).astype(column.numpy_dtype, copy=False)
+        rows = ColumnValues(num_rows, values.reshape(num_rows, *(column.shape or ())))
         if column.dtype == "bool":
             _check_bools(column, frames, rows, first_row=first_row, place=place)
         return rows
@@ -205,13 +227,13 @@ def _parse_located(
     """All frames at once, which is far less work than one by one; one by one only to find the one that is wrong."""
     counts = [frame.num_records for frame in frames]
     try:
-        return parse_frames(column, parts, counts, chunk.length_width) if parts else empty(column)
+        return parse_frames(column, parts, counts, chunk.length_width, chunk.encoding) if parts else empty(column)
     except RecordIOError as error:
         found = error
     row = first_row
     for frame, part in zip(frames, parts, strict=True):
         try:
-            parse_frames(column, [part], [frame.num_records], chunk.length_width)
+            parse_frames(column, [part], [frame.num_records], chunk.length_width, chunk.encoding)
         except RecordIOError as error:
             raise _in_frame(error, column, (row, row + frame.num_records), place) from None
         row += frame.num_records
@@ -253,14 +275,16 @@ def check_column_chunk(column: Column, chunk: ColumnChunk) -> None:
     """Refuse a directory entry that cannot belong to this column, before anything is allocated for it.
 
     Raises:
-        MalformedError: a length width or a raw size that the column's type does not allow.
+        MalformedError: an encoding, a length width or a raw size that the column's type does not allow.
     """
+    if chunk.encoding != ENCODING_PLAIN:
+        check_narrow(column, chunk)
     if bool(chunk.length_width) == column.is_fixed:
         raise MalformedError(
             f"length width {chunk.length_width} in a column {column.dtype}{column.shape}", column=column.name
         )
     if column.is_fixed:
-        size = column.row_size + column.optional
+        size = stored_row_size(column, chunk.encoding) + column.optional
         for frame in chunk.frames:
             if frame.raw_size != size * frame.num_records:
                 raise MalformedError(
@@ -279,7 +303,8 @@ def _fixed_buffer(
     column: Column, chunk: ColumnChunk, frames: tuple[Frame, ...], stored: memoryview, *, owned: bool
 ) -> _FixedBuffer:
     size = sum(frame.raw_size for frame in frames)
-    if owned and chunk.codec == CODEC_RAW and not stored.readonly and len(stored) == size:
+    is_as_in_memory = chunk.codec == CODEC_RAW and chunk.encoding == ENCODING_PLAIN
+    if owned and is_as_in_memory and not stored.readonly and len(stored) == size:
         values = np.frombuffer(stored, np.uint8)
         if values.ctypes.data % 16 == 0:
             return _FixedBuffer(values, stored, True)
@@ -304,13 +329,13 @@ def _length_width(rows: ColumnValues) -> int:
     return next(width for width in (1, 2, 4, 8) if largest < 1 << 8 * width)
 
 
-def _fixed_frames(column: Column, pieces: Sequence[ColumnValues], bounds: list[int]) -> list[_Parts]:
+def _fixed_frames(pieces: Sequence[ColumnValues], bounds: list[int]) -> list[_Parts]:
     """The bytes of each frame of a column without None: views; of two pieces, where a frame lies in both."""
-    size = column.row_size
     frames: list[_Parts] = [[] for _ in bounds[1:]]
     before = frame = 0  # rows
     for piece in pieces:
         data = _bytes_of(piece.values)
+        size = len(data) // max(1, piece.num_rows)
         end = before + piece.num_rows
         while frame < len(frames) and bounds[frame] < end:
             start, stop = max(bounds[frame], before), min(bounds[frame + 1], end)
@@ -326,7 +351,8 @@ def _frame_parts(column: Column, rows: ColumnValues, width: int, bounds: list[in
     """The bytes of each frame: views of the parts of all rows."""
     elements: list[list[bytes]] | None = None
     if column.is_fixed:
-        sections = [(_bytes_of(rows.values), bounds, column.row_size)]
+        row_size = rows.values.itemsize * math.prod(column.shape or ())  # type: ignore[arg-type]
+        sections = [(_bytes_of(rows.values), bounds, row_size)]
     else:
         assert rows.dims is not None
         axes, items, firsts = split_places(column, rows, bounds)

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from recordio.errors import ChecksumError, MalformedError, MismatchError, TooNewError, TruncatedError
 from recordio.format import layout
 from recordio.format.checksum import Buffer, crc, crc_at
-from recordio.format.codec import CODEC_NAMES, CODEC_RAW, CODEC_ZSTD, ENCODING_PLAIN, max_stored_size
+from recordio.format.codec import CODEC_NAMES, CODEC_RAW, CODEC_ZSTD, ENCODING_PLAIN, NARROW_SIZES, max_stored_size
 
 CHUNK_HEADER_SIZE = 64
+MAX_INTEGER_SIZE = 8  # bytes; what a narrow value can grow to
 
 _HEADER = struct.Struct("<8s16sIIQQII4x")
 _LISTED = struct.Struct("<8s16sIIQQI")  # what of a chunk header the chunk table says
@@ -30,6 +31,7 @@ _FRAME = struct.Struct("<IIII")
 _U32 = struct.Struct("<I")
 
 _LENGTH_WIDTHS = (0, 1, 2, 4, 8)
+_ENCODINGS = (ENCODING_PLAIN, *NARROW_SIZES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +49,7 @@ class Frame(NamedTuple):
     """Consecutive rows of one column, as the directory lists them."""
 
     num_records: int
-    raw_size: int
+    raw_size: int  # bytes before compression
     stored_size: int
     crc: int  # of the stored bytes
 
@@ -57,10 +59,11 @@ class ColumnChunk:
     """The frames of one column in one chunk; they lie back to back from `offset`."""
 
     codec: int
+    encoding: int  # bytes of a value in a narrow column; 0: plain
     length_width: int  # bytes of a dimension or length; 0 in a fixed column
-    offset: int  # from the start of the chunk
+    offset: int  # from the start of the chunk; 0: not placed yet
     stored_size: int
-    raw_size: int
+    raw_size: int  # values counted at the full size of their dtype; more than that of the frames in a narrow column
     frames: tuple[Frame, ...]
 
 
@@ -142,7 +145,7 @@ def encode_directory(columns: Sequence[ColumnChunk]) -> bytes:
     """The directory of a chunk, without padding. Column offsets must already be those of `place_columns`."""
     parts = [_DIRECTORY_HEAD.pack(sum(c.raw_size for c in columns), len(columns), sum(len(c.frames) for c in columns))]
     parts += [
-        _COLUMN.pack(c.codec, ENCODING_PLAIN, c.length_width, len(c.frames), c.offset, c.stored_size, c.raw_size)
+        _COLUMN.pack(c.codec, c.encoding, c.length_width, len(c.frames), c.offset, c.stored_size, c.raw_size)
         for c in columns
     ]
     parts += [_FRAME.pack(*frame) for column in columns for frame in column.frames]
@@ -192,14 +195,14 @@ def decode_directory(data: Buffer, header: ChunkHeader, *, num_columns: int, off
     start = 0
     next_offset = CHUNK_HEADER_SIZE + layout.align(header.directory_size)
     for ordinal, (codec, encoding, width, count, column_offset, stored, raw) in enumerate(entries):
-        if codec not in CODEC_NAMES or encoding != ENCODING_PLAIN:
+        if codec not in CODEC_NAMES or encoding not in _ENCODINGS:
             raise TooNewError(
                 f"column {ordinal} has codec {codec}, encoding {encoding}", offset=place, advice="Update recordio"
             )
         if width not in _LENGTH_WIDTHS:
             raise MalformedError(f"column {ordinal} has lengths of {width} bytes", offset=place)
         column = ColumnChunk(
-            codec=codec, length_width=width, offset=column_offset, stored_size=stored, raw_size=raw,
+            codec=codec, encoding=encoding, length_width=width, offset=column_offset, stored_size=stored, raw_size=raw,
             frames=tuple(frames[start : start + count]),
         )  # fmt: skip
         if column_offset != next_offset:
@@ -227,27 +230,24 @@ def _check_frames(column: ColumnChunk, ordinal: int, count: int, num_records: in
             or (column.codec == CODEC_RAW and frame.stored_size != frame.raw_size)
         ):
             raise MalformedError(f"column {ordinal} lists an impossible frame: {frame}", offset=place)
-    if (len(column.frames), records, stored, raw) != (count, num_records, column.stored_size, column.raw_size):
+    # By how much a narrow column grows exactly, only the schema tells.
+    largest = raw if column.encoding == ENCODING_PLAIN else raw * MAX_INTEGER_SIZE // column.encoding
+    if (len(column.frames), records, stored) != (count, num_records, column.stored_size) or not (
+        raw <= column.raw_size <= largest
+    ):
         raise MalformedError(f"the frames of column {ordinal} do not add up to the column", offset=place)
 
 
-def place_columns(columns: Sequence[tuple[int, int, tuple[Frame, ...]]]) -> tuple[list[ColumnChunk], int]:
-    """Lay the columns of a chunk out, each on a 64-byte boundary.
-
-    Args:
-        columns: (codec, length_width, frames) of each column, in schema order.
+def place_columns(columns: Sequence[ColumnChunk]) -> tuple[list[ColumnChunk], int]:
+    """Lay the columns of a chunk out, in schema order, each on a 64-byte boundary.
 
     Returns:
         The columns with their offsets, and the stored size of the whole chunk in bytes.
     """
-    num_frames = sum(len(frames) for _, _, frames in columns)
+    num_frames = sum(len(column.frames) for column in columns)
     place = CHUNK_HEADER_SIZE + layout.align(directory_size(len(columns), num_frames))
     placed = []
-    for codec, width, frames in columns:
-        stored = sum(frame.stored_size for frame in frames)
-        raw = sum(frame.raw_size for frame in frames)
-        placed.append(
-            ColumnChunk(codec=codec, length_width=width, offset=place, stored_size=stored, raw_size=raw, frames=frames)
-        )
-        place = layout.align(place + stored)
+    for column in columns:
+        placed.append(replace(column, offset=place))
+        place = layout.align(place + column.stored_size)
     return placed, place

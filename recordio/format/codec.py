@@ -22,6 +22,7 @@ CODEC_RAW = 0
 CODEC_ZSTD = 1
 CODEC_NAMES = {CODEC_RAW: "none", CODEC_ZSTD: "zstd"}
 ENCODING_PLAIN = 0
+NARROW_SIZES = (1, 2, 4)  # the other encodings: integers stored in so many bytes, whatever their dtype has
 
 MAX_SPARE_WINDOW = 1 << 20  # bytes; the window of a frame may be as large as its content, or this
 

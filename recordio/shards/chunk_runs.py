@@ -22,8 +22,10 @@ import numpy as np
 
 from recordio.chunks.directories import Directories, decode_directories
 from recordio.chunks.frame_parts import check_bool, check_elements, check_variable, parse_frames
+from recordio.chunks.narrow import may_encode, raw_size_fits, widen_into
 from recordio.columns import Array, ColumnValues, concat, slice_rows
 from recordio.errors import ChecksumError, MalformedError
+from recordio.format import layout
 from recordio.format.checksum import Buffer, crc, crc_of_frame
 from recordio.format.chunk import CHUNK_HEADER_SIZE, is_chunk_front
 from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, MAX_WHOLE_SIZE, decompress_frames, decompress_into
@@ -82,15 +84,34 @@ def read_rows(shard: ShardReader, start: int, stop: int, ordinals: Sequence[int]
         frames = _select(
             directories, ordinal, table.offsets[first:last], start - int(table.first_records[first]), stop - start
         )
+        if frames.encodings.any():
+            _check_narrow(column, directories, ordinal, num_records, frames)
         if column.is_fixed:
-            row_size = column.row_size + column.optional
-            if frames.widths.any() or (frames.raw_sizes != frames.num_records * row_size).any():
+            row_sizes = column.row_size // frames.growths(column) + column.optional
+            if frames.widths.any() or (frames.raw_sizes != frames.num_records * row_sizes).any():
                 raise MalformedError("a frame that is not as large as its rows")
         elif not frames.widths.all():
             raise MalformedError("no length width in a variable column")
         rows = _decoder(column, frames)(handle, column, frames)
         found.append(slice_rows(column, rows, frames.start, frames.start + stop - start))
     return found
+
+
+def _check_narrow(
+    column: Column, directories: Directories, ordinal: int, num_records: Array, frames: _Frames
+) -> None:
+    """As `check_narrow`, for all chunks at once."""
+    encodings = directories.encodings[:, ordinal]
+    if not may_encode(column, int(encodings.max())):
+        raise MalformedError("a narrow column of a type that cannot be narrow, or not so wide")
+    if int((frames.raw_sizes * frames.growths(column)).max()) > layout.MAX_FRAME_RAW_SIZE:
+        raise MalformedError("a frame that is too large once its values are widened")
+    narrow = np.flatnonzero(encodings)
+    if not raw_size_fits(
+        column, encodings[narrow], raw_size=directories.raw_sizes[narrow, ordinal],
+        frame_sum=directories.frame_sums[narrow, ordinal], num_records=num_records[narrow],
+    ).all():  # fmt: skip
+        raise MalformedError("a narrow column whose raw size is not that of its widened values")
 
 
 class _Span:
@@ -117,6 +138,7 @@ class _Frames:
     chunks: Array  # ordinals in the run
     places: Array  # bytes from the start of the file
     codecs: Array
+    encodings: Array
     widths: Array
     num_records: Array
     raw_sizes: Array
@@ -128,6 +150,13 @@ class _Frames:
         bounds = [0, *(np.flatnonzero(np.diff(self.chunks)) + 1).tolist(), len(self.chunks)]
         sizes = np.add.reduceat(self.stored_sizes, bounds[:-1]).tolist()
         return zip(bounds[:-1], bounds[1:], self.places[bounds[:-1]].tolist(), sizes)
+
+    def growths(self, column: Column) -> int | Array:
+        """How many times as large values get when they are widened, frame by frame; 1 where all are plain."""
+        if not self.encodings.any():
+            return 1
+        size = column.itemsize or 1
+        return size // np.where(self.encodings, self.encodings, size)
 
 
 def _select(directories: Directories, ordinal: int, offsets: Array, start: int, count: int) -> _Frames:
@@ -145,7 +174,8 @@ def _select(directories: Directories, ordinal: int, offsets: Array, start: int, 
     chunks, entries = chunks[part], entries[part]
     return _Frames(
         start - int(row_ends[first]) + int(entries[0, 0]), chunks, places[part], directories.codecs[:, ordinal][chunks],
-        directories.widths[:, ordinal][chunks], entries[:, 0], entries[:, 1], entries[:, 2], entries[:, 3],
+        directories.encodings[:, ordinal][chunks], directories.widths[:, ordinal][chunks],
+        entries[:, 0], entries[:, 1], entries[:, 2], entries[:, 3],
     )  # fmt: skip
 
 
@@ -160,10 +190,12 @@ def _decoder(column: Column, frames: _Frames) -> Callable[[ReadHandle, Column, _
 
 
 def _decode_fixed(handle: ReadHandle, column: Column, frames: _Frames) -> ColumnValues:
-    """All frames straight into one array."""
+    """All frames straight into one array; by way of another if some are narrow."""
     num_rows = int(frames.num_records.sum())
     values = np.empty((num_rows, *(dim or 0 for dim in column.shape or ())), column.numpy_dtype)
-    target = memoryview(values.reshape(-1).view(np.uint8))
+    is_narrow = bool(frames.encodings.any())
+    raw = np.empty(int(frames.raw_sizes.sum()), np.uint8) if is_narrow else values.reshape(-1).view(np.uint8)
+    target = memoryview(raw)
     codecs, entries = (
         frames.codecs.tolist(),
         np.stack([frames.raw_sizes, frames.stored_sizes, frames.crcs], axis=1).tolist(),
@@ -187,6 +219,8 @@ def _decode_fixed(handle: ReadHandle, column: Column, frames: _Frames) -> Column
         if waiting.raw_size >= _DECODED_SIZE:
             waiting.decode_into(target)
     waiting.decode_into(target)
+    if is_narrow:
+        widen_into(values.reshape(-1), column, raw, frames.encodings, frames.raw_sizes)
     rows = ColumnValues(num_rows, values)
     if column.dtype == "bool":
         check_bool(rows)
@@ -229,7 +263,8 @@ def _decode_numbered(handle: ReadHandle, column: Column, frames: _Frames) -> Col
         check_elements(int(frames.num_records.max()) * num_numbers)
     number_sizes = frames.num_records * (num_numbers * width)
     value_sizes = frames.raw_sizes - number_sizes
-    if int(value_sizes.min()) < 0 or (value_sizes % column.numpy_dtype.itemsize).any():
+    growths = frames.growths(column)
+    if int(value_sizes.min()) < 0 or (value_sizes * growths % column.numpy_dtype.itemsize).any():
         raise MalformedError("a frame whose values are no whole number of values")
     numbers = np.empty(int(number_sizes.sum()), np.uint8)
     values = np.empty(int(value_sizes.sum()), np.uint8)
@@ -258,6 +293,11 @@ def _decode_numbered(handle: ReadHandle, column: Column, frames: _Frames) -> Col
             value_part[:] = raw[len(number_part) :]
     counts: list[int] = frames.num_records.tolist()
     found = numbers.view(f"<u{width}").astype(np.int64)
+    if frames.encodings.any():
+        narrow, narrow_sizes = values, value_sizes
+        value_sizes = narrow_sizes * growths
+        values = np.empty(int(value_sizes.sum()), np.uint8)
+        widen_into(values.view(column.numpy_dtype), column, narrow, frames.encodings, narrow_sizes)
     if column.is_string_like:
         rows = ColumnValues(sum(counts), values, dims=np.zeros((sum(counts), 0), np.int64), lengths=found)
     else:
@@ -267,14 +307,14 @@ def _decode_numbered(handle: ReadHandle, column: Column, frames: _Frames) -> Col
 
 
 def _decode_parts(handle: ReadHandle, column: Column, frames: _Frames) -> ColumnValues:
-    """Frames of several parts: cut together as far as their numbers have the same width."""
-    codecs, widths = frames.codecs.tolist(), frames.widths.tolist()
+    """Frames of several parts: cut together as far as their numbers and values have the same width."""
+    codecs, kinds = frames.codecs.tolist(), [*zip(frames.widths.tolist(), frames.encodings.tolist())]
     entries = np.stack([frames.num_records, frames.raw_sizes, frames.stored_sizes, frames.crcs], axis=1).tolist()
-    groups: list[tuple[int, list[Array], list[int]]] = []
+    groups: list[tuple[tuple[int, int], list[Array], list[int]]] = []
     for first, stop, place, size in frames.reads():
-        codec, width = codecs[first], widths[first]
-        if not groups or groups[-1][0] != width:
-            groups.append((width, [], []))
+        codec, kind = codecs[first], kinds[first]
+        if not groups or groups[-1][0] != kind:
+            groups.append((kind, [], []))
         _, parts, counts = groups[-1]
         stored = handle.read(place, size)
         start = 0
@@ -287,7 +327,7 @@ def _decode_parts(handle: ReadHandle, column: Column, frames: _Frames) -> Column
             raw = decompress_frames(verified, [raw_size for _, raw_size, _, _ in entries[first:stop]])
         parts += [np.frombuffer(part, np.uint8) for part in raw]
         counts += [num_records for num_records, _, _, _ in entries[first:stop]]
-    return concat([parse_frames(column, parts, counts, width) for width, parts, counts in groups])
+    return concat([parse_frames(column, parts, counts, *kind) for kind, parts, counts in groups])
 
 
 def _verified(stored: memoryview, start: int, size: int, stored_crc: int) -> memoryview:

@@ -223,3 +223,16 @@ def test_empty_data_set(tmp_path: Path) -> None:
     found = inspect(tmp_path / "data", stats=True)
     assert (found.num_records, found.state, found.columns[0].raw_size) == (0, "complete", 0)
     json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_raw_sizes_are_those_in_memory(tmp_path: Path) -> None:
+    """Integers that are stored narrow count with the width of their type (spec/format.md, section 5)."""
+    spec = {"label": recordio.TensorSpec((), "int64"), "tokens": recordio.TensorSpec((None,), "int32")}
+    with recordio.Writer(tmp_path / "set", spec) as writer:
+        for number in range(1000):
+            writer.write({"label": number % 10, "tokens": np.arange(number % 5, dtype=np.int32)})
+    found = inspect(tmp_path / "set", stats=True)
+    label, tokens = found.columns
+    assert (label.raw_size, tokens.raw_size) == (8 * 1000, 1000 + 4 * 2000)
+    assert label.stored_size < 1000 and label.ratio > 8
+    assert found.raw_size == label.raw_size + tokens.raw_size

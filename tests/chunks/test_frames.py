@@ -26,11 +26,8 @@ def encode(column: Column, rows: ColumnValues, frame_size: int, codec: int) -> t
     """The column as a directory lists it, at offset 64, and its stored bytes."""
     encoded = encode_column(column, rows, frame_size=frame_size, codec=codec, level=3)
     stored = b"".join(encoded.payload)
-    chunk = ColumnChunk(
-        codec=encoded.codec, length_width=encoded.length_width, offset=64, stored_size=len(stored),
-        raw_size=sum(frame.raw_size for frame in encoded.frames), frames=encoded.frames,
-    )  # fmt: skip
-    return chunk, stored
+    assert encoded.entry.stored_size == len(stored)
+    return replace(encoded.entry, offset=64), stored
 
 
 FRAME_SIZES = st.sampled_from([1, 10, 40, 200, 1 << 16])

@@ -380,6 +380,8 @@ class ColumnParts:
     codec: int
     length_width: int
     frames: list[FrameParts]
+    encoding: int = 0
+    raw_size: int | None = None  # None: that of the frames
 
 
 @dataclass(slots=True)
@@ -404,7 +406,9 @@ def take_apart(data: bytes) -> ShardParts:
         if place.kind == "chunk header":
             chunks.append([])
         elif place.kind == "column entry":
-            chunks[-1].append(ColumnParts(get(data, place, "codec"), get(data, place, "length_width"), []))
+            codec, width, encoding = (get(data, place, name) for name in ("codec", "length_width", "encoding"))
+            raw_size = get(data, place, "raw_size") if encoding else None
+            chunks[-1].append(ColumnParts(codec, width, [], encoding, raw_size))
         elif place.kind == "frame entry":
             frame = FrameParts(get(data, place, "num_records"), get(data, place, "raw_size"), b"")
             chunks[-1][place.column or 0].frames.append(frame)
@@ -448,15 +452,7 @@ def put_together(shard: ShardParts) -> bytes:
 def _encode_chunk(
     columns: Sequence[ColumnParts], file_id: bytes, chunk_id: int, first_record: int, offset: int
 ) -> tuple[bytes, footer.ChunkEntry]:
-    placed, stored_size = chunk.place_columns(
-        [
-            (column.codec, column.length_width, tuple(
-                chunk.Frame(frame.num_records, frame.raw_size, len(frame.stored), crc(frame.stored))
-                for frame in column.frames
-            ))
-            for column in columns
-        ]
-    )  # fmt: skip
+    placed, stored_size = chunk.place_columns([_column_chunk(column) for column in columns])
     directory = chunk.encode_directory(placed)
     num_records = sum(frame.num_records for frame in columns[0].frames)
     header = chunk.encode_chunk_header(
@@ -473,6 +469,18 @@ def _encode_chunk(
     raw_size = sum(entry.raw_size for entry in placed)
     header_crc = int.from_bytes(header[60:], "little")
     return data, footer.ChunkEntry(stored_size, raw_size, num_records, len(directory), header_crc)
+
+
+def _column_chunk(column: ColumnParts) -> chunk.ColumnChunk:
+    raw_size = sum(frame.raw_size for frame in column.frames) if column.raw_size is None else column.raw_size
+    return chunk.ColumnChunk(
+        codec=column.codec, encoding=column.encoding, length_width=column.length_width, offset=0,
+        stored_size=sum(len(frame.stored) for frame in column.frames), raw_size=raw_size,
+        frames=tuple(
+            chunk.Frame(frame.num_records, frame.raw_size, len(frame.stored), crc(frame.stored))
+            for frame in column.frames
+        ),
+    )  # fmt: skip
 
 
 def shard_entry(shard: bytes, name: str | None = None) -> index.ShardEntry:

@@ -32,8 +32,14 @@ def small_shard(num_chunks: int = 1) -> bytes:
     return v.put_together(lean(shard_of(spec, records, codec="none", chunk_size=20, frame_size=4)))
 
 
+def slim_shard(num_chunks: int = 1) -> bytes:
+    """Two frames of one column; chunks and frames are equally large. For structures other than directories."""
+    records = [np.int32(i + 1) for i in range(2 * num_chunks)]
+    return v.put_together(lean(shard_of(TensorSpec((), "int32"), records, codec="none", chunk_size=8, frame_size=4)))
+
+
 def _damaged_shards() -> Iterator[Vector]:
-    good, long = small_shard(), small_shard(2)
+    good, long = slim_shard(), slim_shard(2)
     assert [[p.chunk for p in v.parts(data) if p.kind == "chunk header"] for data in (good, long)] == [[0], [0, 1]]
 
     def bad(name: str, data: bytes, kind: str, section: str, reason: str) -> Vector:
@@ -167,13 +173,13 @@ def _damaged_data_sets() -> Iterator[Vector]:
 
 
 def _newer() -> Iterator[Vector]:
-    good = small_shard()
+    good = slim_shard()
     for name, kind, field, value in (
         ("major", "file header", "major", 1),
         ("first_feature", "file header", "required_features", 1),
         ("last_feature", "file header", "required_features", 2**31),
         ("codec", "column entry", "codec", 2),
-        ("encoding", "column entry", "encoding", 1),
+        ("encoding", "column entry", "encoding", 3),
     ):
         data = v.reseal(v.change(good, v.part(good, kind), field, value), good)
         yield bad_file("newer", name, data, "too new", "11", f"{field} is {value}")

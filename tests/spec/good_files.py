@@ -15,7 +15,7 @@ import zstandard
 from recordio import MsgpackSpec, TensorSpec
 from recordio.spec import DTYPES, ML_DTYPES
 from tests.damage import vocabulary as v
-from tests.spec.vector import Vector, data_set_of, one_file, shard_of
+from tests.spec.vector import Vector, data_set_of, lean, one_file, shard_of
 
 
 def good(name: str, what: str, section: str, spec: Any, records: list[Any], **options: Any) -> Vector:
@@ -34,6 +34,7 @@ def good_files() -> Iterator[Vector]:
     yield from _types()
     yield from _shapes()
     yield from _layouts()
+    yield from _narrow()
     yield from _hand_made()
     yield from _ignored()
 
@@ -192,10 +193,10 @@ def _layouts() -> Iterator[Vector]:
         "several chunks of several frames, compressed where it gains",
         "5",
         number,
-        records * 2,
+        records,
         codec="zstd",
-        chunk_size=1000,
-        frame_size=500,
+        chunk_size=600,
+        frame_size=200,
     )
     yield good(
         "metadata",
@@ -229,6 +230,45 @@ def _layouts() -> Iterator[Vector]:
     )
 
 
+def _narrow() -> Iterator[Vector]:
+    """Integers that are stored in fewer bytes than their type has."""
+    extremes: dict[str, list[Any]] = {}
+    for dtype, encoding in NARROW:
+        limits = np.iinfo(f"{'u' if dtype[0] == 'u' else ''}int{8 * encoding}")
+        extremes[f"{dtype}_{encoding}"] = [np.dtype(dtype).type(n) for n in (limits.min, limits.max, limits.max // 3)]
+    for dtype, plain in (("int64", [-(2**31) - 1, 2**31, 0]), ("uint16", [0, 256, 1])):
+        extremes[dtype] = [np.dtype(dtype).type(n) for n in plain]
+    spec = {name: TensorSpec((), name.split("_")[0]) for name in extremes}
+    records = [{name: values[row] for name, values in extremes.items()} for row in range(3)]
+    yield _narrow_file("narrow", "least and largest integer of each width, and just beyond", spec, records)
+    spec = {
+        "fixed": TensorSpec((2,), "int32", optional=True),
+        "ragged": TensorSpec((None,), "int64"),
+        "any": TensorSpec(None, "uint16", optional=True),
+    }
+    shapes: list[Any] = [
+        {"fixed": np.array([-1, 127], np.int32), "ragged": np.array([-129, 9], np.int64), "any": np.uint16(255)},
+        {"fixed": None, "ragged": np.array([], np.int64), "any": None},
+        {"fixed": np.array([-128, 0], np.int32), "ragged": np.array([7], np.int64), "any": np.ones((1, 2), np.uint16)},
+    ]
+    yield _narrow_file("narrow_shapes", "narrow columns of every kind of shape", spec, shapes)
+    firsts = (1, -129, 2**31, -(2**31), 255)
+    chunks = [np.int64(first if row == 0 else 5) for first in firsts for row in range(24)]
+    what = "chunks of widths 1, 2, plain, 4 and 2, compressed"
+    yield _narrow_file("narrow_chunks", what, TensorSpec((), "int64"), chunks, chunk_size=24 * 8)
+
+
+NARROW = (
+    *(("int16", 1), ("int32", 1), ("int32", 2), ("int64", 2), ("int64", 4)),
+    *(("uint16", 1), ("uint32", 2), ("uint64", 1), ("uint64", 4)),
+)
+
+
+def _narrow_file(name: str, what: str, spec: Any, records: list[Any], **options: Any) -> Vector:
+    data = v.put_together(lean(shard_of(spec, records, **options)))
+    return _good(name, data, what, "6", records, "a valid file")
+
+
 def _hand_made() -> Iterator[Vector]:
     """What the format allows and this writer does not make."""
     records: list[Any] = [np.arange(n, dtype=np.int16) for n in (2, 0, 3)]
@@ -246,6 +286,15 @@ def _hand_made() -> Iterator[Vector]:
             records,
             "a wider width than needed is allowed",
         )
+    numbers: list[Any] = [np.int64(n) for n in (3, -1)]
+    frame = v.FrameParts(2, 8, np.array([3, -1], "<i4").tobytes())
+    made = lean(shard_of(TensorSpec((), "int64"), numbers))
+    data = v.put_together(replace(made, chunks=[[v.ColumnParts(0, 0, [frame], 4, 16)]]))
+    yield _good("narrow_wider", data, "values of 4 bytes, where 1 would do", "6", numbers, "the writer's choice")
+    nothing: list[Any] = [np.zeros(0, np.int64)]
+    made = lean(shard_of(TensorSpec((0,), "int64"), nothing))
+    data = v.put_together(replace(made, chunks=[[v.ColumnParts(0, 0, [v.FrameParts(1, 0, b"")], 1, 0)]]))
+    yield _good("narrow_nothing", data, "a narrow column without values", "5", nothing, "the writer's choice")
     text = ["ab" * 40, "cd" * 40]
     made = v.take_apart(shard_of(TensorSpec((), "str"), text, codec="none"))
     raw = made.chunks[0][0].frames[0].stored

@@ -16,7 +16,7 @@ import zstandard
 
 from recordio import TensorSpec
 from tests.damage import vocabulary as v
-from tests.spec.damaged_files import NUMBER, small_shard
+from tests.spec.damaged_files import NUMBER, slim_shard, small_shard
 from tests.spec.vector import Vector, bad_file, lean, shard_of
 
 
@@ -25,11 +25,12 @@ def hostile_files() -> Iterator[Vector]:
     yield from _hostile_directories()
     yield from _hostile_zstd()
     yield from _hostile_contents()
+    yield from _hostile_narrow()
 
 
 def _hostile_fields() -> Iterator[Vector]:
-    good = small_shard()
-    n, long = len(good), small_shard(2)
+    good = slim_shard()
+    n, long = len(good), slim_shard(2)
 
     def bad(
         name: str,
@@ -331,3 +332,37 @@ def _hostile_contents() -> Iterator[Vector]:
     yield bad("utf8_surrogate", text, 1, b"\3\xed\xa0\x80", "a surrogate")
     yield bad("utf8_overlong", text, 1, b"\2\xc0\x80", "NUL in two bytes")
     yield bad("utf8_of_array", TensorSpec((2,), "str"), 1, b"\1\1\xc3\xa9", "a character in two elements of an array")
+
+
+def _hostile_narrow() -> Iterator[Vector]:
+    def bad(
+        name: str, spec: TensorSpec, encoding: int, raw: bytes, raw_size: int, reason: str, section: str = "5",
+        frame: v.FrameParts | None = None,
+    ) -> Vector:  # fmt: skip
+        shard = lean(shard_of(spec, []))
+        width = 0 if spec.shape == () and spec.dtype != "str" else 1
+        frames = [frame or v.FrameParts(1, len(raw), raw)]
+        shard.chunks = [[v.ColumnParts(1 if frame else 0, width, frames, encoding, raw_size)]]
+        return bad_file("hostile", f"narrow_{name}", v.put_together(shard), "malformed", section, reason)
+
+    def scalar(dtype: str) -> TensorSpec:
+        return TensorSpec((), dtype)
+
+    number, ragged = scalar("int64"), TensorSpec((None,), "int64")
+    yield bad("int8", scalar("int8"), 1, b"\5", 1, "encoding is less than the size of a value")
+    yield bad("int16", scalar("int16"), 2, b"\5\0", 2, "encoding is less than the size of a value")
+    yield bad("bool", scalar("bool"), 1, b"\1", 1, "no integers")
+    yield bad("float", scalar("float64"), 1, b"\1", 8, "no integers")
+    yield bad("text", scalar("str"), 1, b"\1a", 2, "no integers")
+    yield bad("raw_size", number, 1, b"\5", 7, "a value of 8 bytes")
+    yield bad("raw_size_of_frames", number, 1, b"\5", 1, "the sum over the frames, in a fixed column")
+    yield bad("raw_size_odd", ragged, 1, b"\2\5\6", 18, "15 bytes more than the frames, no multiple of 7")
+    yield bad("raw_size_small", ragged, 4, b"\1\5\0\0\0", 1, "4 bytes less than the frames")
+    yield bad("raw_size_large", ragged, 2, b"\1\5\0", 15, "two values of 2 bytes in frames of 3")
+    large = v.FrameParts(1, 2**27 + 1, zstandard.ZstdCompressor().compress(b"\0"))
+    yield bad("frame_too_large", ragged, 1, b"", 2**30 + 1, "1 GiB and 8 bytes when it is widened", "10", large)
+    short = v.FrameParts(1, 4, b"\5\0\0\0")
+    shard = lean(shard_of(number, []))
+    shard.chunks = [[v.ColumnParts(0, 0, [short], 2, 8)]]
+    data = v.put_together(shard)
+    yield bad_file("hostile", "narrow_row_size", data, "malformed", "5", "a row of 4 bytes, stored in 2")

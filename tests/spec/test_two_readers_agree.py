@@ -20,7 +20,7 @@ from spec import reference_reader
 from tests.damage import vocabulary as v
 from tests.spec.damaged_files import small_data_set, small_shard
 from tests.spec.test_vectors import KINDS, same
-from tests.spec.vector import as_bits, shard_of
+from tests.spec.vector import as_bits, lean, shard_of
 
 VALUES = (
     *(0, 1, 2, 3, 7, 63, 64, 128, 192, 255, 256, 2**16, 2**24 + 1),
@@ -138,5 +138,45 @@ def test_random_zstd_frames(tmp_path):
         for _ in range(dice.randint(1, 2)):
             place = frame.start + dice.randrange(dice.choice((12, frame.size)))
             edited = v.put(edited, place, bytes([dice.randrange(256)]))
+        path.write_bytes(v.reseal(edited, good))
+        compare(path, edited[frame.start : frame.stop].hex())
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        TensorSpec((2,), "int64"), TensorSpec((2,), "uint16", optional=True), TensorSpec((None,), "int32"),
+        TensorSpec(None, "uint64"), TensorSpec((), "float32"), TensorSpec((), "str"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_size_of_a_narrow_column(tmp_path, spec):
+    """spec/format.md, section 5: frames of values of any width, under all encodings and raw sizes of the column."""
+    path = tmp_path / "edited.rio"
+    shard = lean(shard_of(spec, []))
+    variable = spec.dtype == "str" or spec.shape is None or None in spec.shape
+    front = (b"\1" if spec.optional else b"") + (b"\1" if spec.shape is None else b"") + (b"\2" if variable else b"")
+    for size in (0, 1, 2, 4, 8):
+        raw = front + bytes(range(2 * size))
+        for encoding in (0, 1, 2, 3, 4, 5, 8, 255):
+            for raw_size in range(20):
+                shard.chunks = [[v.ColumnParts(0, int(variable), [v.FrameParts(1, len(raw), raw)], encoding, raw_size)]]
+                path.write_bytes(v.put_together(shard))
+                compare(path, f"{raw.hex()}, encoding {encoding}, raw_size {raw_size}")
+
+
+def test_random_contents_of_narrow_frames(tmp_path):
+    """spec/format.md, section 6: one to three bytes of a narrow column take another value."""
+    spec = TensorSpec((None, None), "int32", optional=True)
+    good = v.put_together(lean(shard_of(spec, [None, np.array([[1, -1]], np.int32), np.array([[]], np.int32)] * 2)))
+    frame = v.part(good, "frame")
+    assert v.get(good, v.part(good, "column entry"), "encoding") == 1
+    path = tmp_path / "edited.rio"
+    dice = random.Random("narrow")
+    for _ in range(300):
+        edited = good
+        for _ in range(dice.randint(1, 3)):
+            value = dice.choice((0, 1, 2, 127, 128, 255, dice.randrange(256)))
+            edited = v.put(edited, dice.randrange(frame.start, frame.stop), bytes([value]))
         path.write_bytes(v.reseal(edited, good))
         compare(path, edited[frame.start : frame.stop].hex())
