@@ -14,128 +14,27 @@ Spec: spec/format.md, section 9.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from recordio.errors import DataError, IncompleteError, RecordIOError, RequestError, SourceError
-from recordio.format.checksum import crc
-from recordio.format.footer import Footer
-from recordio.format.index import INDEX_NAME, ShardEntry, decode_index, encode_index
+from recordio.errors import RequestError, SourceError
+from recordio.format.index import INDEX_NAME, encode_index
+from recordio.job_paths import (
+    JOB_VERSION,
+    SHARD_NAME,
+    WORK_NAME,
+    FinishedShard,
+    JobPaths,
+    named_by_index,
+)
 from recordio.lock import WriteLock, is_locked
-from recordio.shards.shard_reader import read_shard_front
 from recordio.storage import Storage
 
-WORK_NAME = ".unfinished"
-_JOB_VERSION = 1
 # Keys of a request that the source decides, and not whoever asks for the conversion.
 _SOURCE_KEYS = ("source", "source_identity", "num_records")
-_SHARD_NAME = re.compile(r"shard-[0-9]{5,7}-[0-9a-f]{8}\.rio", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FinishedShard:
-    """A shard in its place, and what converting it had to report."""
-
-    entry: ShardEntry
-    chunk_table: bytes
-    last: bool
-    details: dict[str, Any] = field(default_factory=dict)  # JSON
-
-
-@dataclass(frozen=True, slots=True)
-class JobPaths:
-    """The files of one job; picklable, so that a shard can be written and published by any process."""
-
-    storage: Storage
-    path: str  # the data set directory
-
-    @property
-    def work(self) -> str:
-        return os.path.join(self.path, WORK_NAME)
-
-    @property
-    def index(self) -> str:
-        return os.path.join(self.path, INDEX_NAME)
-
-    @property
-    def spool(self) -> str:
-        """Chunks of a source of unknown length, before they are cut into shards."""
-        return os.path.join(self.work, "spool.rio")
-
-    @property
-    def spool_note(self) -> str:
-        """What the source of a complete spool had to report."""
-        return os.path.join(self.work, "spool.done")
-
-    def temporary(self, shard_id: int) -> str:
-        """Where a shard is written before it has a name."""
-        return os.path.join(self.work, f"shard-{shard_id:05d}.tmp")
-
-    def note(self, shard_id: int) -> str:
-        """Where it is noted that a shard is finished."""
-        return os.path.join(self.work, f"shard-{shard_id:05d}.done")
-
-    def publish(self, entry: ShardEntry, footer: Footer, details: dict[str, Any]) -> FinishedShard:
-        """Rename a synced shard into place and note that it is finished.
-
-        Raises:
-            RequestError: a live shard of the same name has another digest (eight equal digits of two digests).
-        """
-        temporary, target = self.temporary(footer.shard_id), os.path.join(self.path, entry.name)
-        if self.storage.exists(target) and self.storage.equal(temporary, target):
-            self.storage.remove(temporary)
-        elif live_digests(self.storage, self.path).get(entry.name, entry.digest) != entry.digest:
-            raise RequestError(
-                f"{entry.name} of the data set that is being replaced has the same name and other bytes",
-                path=self.path, advice="Write to another directory",
-            )  # fmt: skip
-        else:
-            # Over a live shard of the same digest too: what the index says is there again, if it was damaged.
-            self.storage.rename(temporary, target)
-        self.storage.sync_directory(self.path)
-        note = {"name": entry.name, "digest": entry.digest.hex(), "last": footer.last, "details": details}
-        self.storage.write_file(self.note(footer.shard_id), json.dumps(note).encode())
-        return FinishedShard(entry=entry, chunk_table=footer.chunk_table, last=footer.last, details=details)
-
-    def finished(self, shard_id: int) -> FinishedShard | None:
-        """A shard that an earlier run finished, verified down to its digest; None if it must be written (again)."""
-        try:
-            note = json.loads(bytes(self.storage.read_file(self.note(shard_id))))
-            name, digest = str(note["name"]), bytes.fromhex(note["digest"])
-            last, details = bool(note["last"]), note["details"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        if _SHARD_NAME.fullmatch(name) is None:
-            return None
-        try:
-            front = read_shard_front(self.storage, os.path.join(self.path, name))
-        except (RecordIOError, OSError):
-            return None
-        footer = front.footer
-        if footer.digest != digest or footer.shard_id != shard_id or footer.last != last:
-            return None
-        entry = shard_entry(name, front.header.file_id, footer, front.file_size)
-        return FinishedShard(entry=entry, chunk_table=footer.chunk_table, last=last, details=details)
-
-    def num_finished(self) -> int:
-        """How many shards are noted as finished."""
-        with contextlib.suppress(OSError):
-            return sum(name.endswith(".done") and name.startswith("shard-") for name in self.storage.list(self.work))
-        return 0
-
-    def request(self) -> dict[str, Any] | None:
-        """What the unfinished job was asked for; None if there is none."""
-        try:
-            noted = json.loads(bytes(self.storage.read_file(os.path.join(self.work, "job.json"))))
-            bytes.fromhex(noted.get("schema", ""))
-            return noted if noted["version"] == _JOB_VERSION else None
-        except (OSError, DataError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return None
+_CONTEXT = 40  # characters of a long option, around the place where it differs
 
 
 class Job:
@@ -163,7 +62,7 @@ class Job:
         """
         storage, path = self._storage, self.paths.path
         if storage.exists(path) and not storage.is_directory(path):
-            raise RequestError("a data set is a directory, but a file is there", path=path)
+            raise _file_there(path)
         self._made_directory = not storage.exists(path)
         for last in (False, False, False, True):
             storage.make_directory(self.paths.work)
@@ -176,7 +75,7 @@ class Job:
                 # A writer that ended just now has removed the work directory.
         earlier = self.paths.request()
         try:
-            return self._take_over({"version": _JOB_VERSION, **request}, overwrite=overwrite, resume=resume)
+            return self._take_over({"version": JOB_VERSION, **request}, overwrite=overwrite, resume=resume)
         except BaseException:
             if earlier is None:
                 self._remove_work()
@@ -194,7 +93,7 @@ class Job:
         """
         storage, paths = self._storage, self.paths
         if storage.exists(paths.path) and not storage.is_directory(paths.path):
-            raise RequestError("a data set is a directory, but a file is there", path=paths.path)
+            raise _file_there(paths.path)
         if storage.exists(paths.index) and not overwrite:
             raise RequestError(
                 "a data set is there already", path=paths.path,
@@ -203,9 +102,9 @@ class Job:
         if paths.request() is not None or not storage.exists(paths.path):
             return
         names = storage.list(paths.path)
-        others = [name for name in names if name not in (WORK_NAME, INDEX_NAME) and not _SHARD_NAME.fullmatch(name)]
+        others = [name for name in names if name not in (WORK_NAME, INDEX_NAME) and not SHARD_NAME.fullmatch(name)]
         # A job that was killed has a request; shards without one are a data set that has lost its index.
-        if not overwrite and not storage.exists(paths.index) and any(map(_SHARD_NAME.fullmatch, names)):
+        if not overwrite and not storage.exists(paths.index) and any(map(SHARD_NAME.fullmatch, names)):
             raise RequestError(
                 "the directory holds shards, but no index", path=paths.path,
                 advice="Restore the index, or replace all with overwrite=True",
@@ -266,18 +165,19 @@ class Job:
         storage, paths = self._storage, self.paths
         earlier = paths.request()
         if earlier is not None and resume and earlier.get("resumable"):
-            for key in sorted({*earlier, *request}):
-                begun, asked = earlier.get(key), request.get(key)
+            every = earlier.keys() | request.keys()
+            # Of a source that changed, other things follow; and the schema says what the element_spec does, in bytes.
+            for keys in (_SOURCE_KEYS, every - {"schema"}, every):
+                begun, asked = ({key: noted.get(key) for key in keys} for noted in (earlier, request))
                 if begun != asked:
-                    raise (SourceError if key in _SOURCE_KEYS else RequestError)(
-                        f"the unfinished conversion was begun with {key} = {_short(begun)}, not {_short(asked)}",
-                        path=paths.path,
-                        advice="Resume with the same source and options, or start again with overwrite, without resume",
-                    )
+                    raise (SourceError if keys is _SOURCE_KEYS else RequestError)(
+                        f"the unfinished conversion was begun with {differences(begun, asked)}", path=paths.path,
+                        advice="Give the same source and options, or start again with overwrite=True, without resume",
+                    )  # fmt: skip
             return True
         if earlier is not None and earlier.get("resumable") and not overwrite:
             raise RequestError(
-                f"an unfinished conversion is there, with {paths.num_finished()} finished shards",
+                f"an unfinished conversion is there: {describe_finished(paths)}",
                 path=paths.path, advice="Go on with resume=True, or start again with overwrite=True",
             )  # fmt: skip
         self.check_free(overwrite=overwrite)
@@ -290,7 +190,7 @@ class Job:
 
     def _remove_unnamed(self, named: set[str]) -> None:
         for name in self._storage.list(self.paths.path):
-            if _SHARD_NAME.fullmatch(name) and name not in named:
+            if SHARD_NAME.fullmatch(name) and name not in named:
                 self._storage.remove(os.path.join(self.paths.path, name))
 
     def _remove_work(self) -> None:
@@ -303,50 +203,50 @@ class Job:
         self._storage.remove_empty_directory(self.paths.work)
 
 
-def shard_entry(name: str, file_id: bytes, footer: Footer, file_size: int) -> ShardEntry:
-    """The index's entry for a shard that exists."""
-    return ShardEntry(
-        name=name, file_id=file_id, digest=footer.digest, file_size=file_size, num_records=footer.num_records,
-        raw_size=footer.raw_size, num_chunks=footer.num_chunks, table_crc=crc(footer.chunk_table),
-    )  # fmt: skip
-
-
-def named_by_index(storage: Storage, path: str) -> set[str]:
-    """File names in the index of a directory; without an index, none. Raises as `live_digests`."""
-    return set(live_digests(storage, path))
-
-
-def live_digests(storage: Storage, path: str) -> dict[str, bytes]:
-    """File names in the index of a directory, with the digests of the shards; without an index, none.
-
-    Raises:
-        IncompleteError: an index is there but cannot be read: nothing may be removed on its word.
-    """
-    index = os.path.join(path, INDEX_NAME)
-    if not storage.exists(index):
-        return {}
-    try:
-        return {shard.name: shard.digest for shard in decode_index(storage.read_file(index)).shards}
-    except DataError as error:
-        raise IncompleteError(
-            f"the index of the data set there cannot be read: {error.message}", path=index,
-            advice="Repair it, or remove the directory yourself, before writing there",
-        ) from None  # fmt: skip
-
-
 def describe_unfinished(storage: Storage, path: str) -> str | None:
     """What stands in the work directory of a data set, in words; None if nothing does."""
     paths = JobPaths(storage, path)
     if not storage.exists(paths.work):
         return None
     holder = is_locked(os.path.join(paths.work, "lock"))
-    finished = paths.num_finished()
-    planned = (paths.request() or {}).get("num_shards")
-    of_planned = f" of {planned}" if isinstance(planned, int) else ""
-    text = f"{finished}{of_planned} shards are finished"
+    text = describe_finished(paths)
     return f"{text}, {holder} is writing" if holder else text
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 200 else text[:200] + "..."
+def describe_finished(paths: JobPaths) -> str:
+    """How far an unfinished job is, in words."""
+    finished = paths.num_finished()
+    planned = (paths.request() or {}).get("num_shards")
+    if isinstance(planned, int):
+        return f"{finished} of {planned} shards {'is' if finished == 1 else 'are'} finished"
+    return f"{finished} {'shard is' if finished == 1 else 'shards are'} finished"
+
+
+def differences(begun: dict[str, Any], asked: dict[str, Any]) -> str:
+    """What differs between two maps of options, in words: "level = 3, not 9". Maps in them are looked into."""
+    found = []
+    for key in sorted(begun.keys() | asked.keys(), key=str):
+        old, new = begun.get(key), asked.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found.append(differences(old, new))
+        elif old != new:
+            found.append("{} = {}, not {}".format(key, *_parted(_shown(old), _shown(new))))
+    return "; ".join(filter(None, found))
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else repr(value)
+
+
+def _parted(old: str, new: str) -> list[str]:
+    """Two long texts around the place where they begin to differ."""
+    same = next((place for place, (a, b) in enumerate(zip(old, new)) if a != b), min(len(old), len(new)))
+    start = max(0, same - _CONTEXT)
+    stop = start + 4 * _CONTEXT
+    return ["..." * (start > 0) + text[start:stop] + "..." * (len(text) > stop) for text in (old, new)]
+
+
+def _file_there(path: str) -> RequestError:
+    return RequestError(
+        "a data set is a directory, but a file is there", path=path, advice="Write elsewhere, or remove the file"
+    )

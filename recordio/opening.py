@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from recordio.errors import IncompleteError, NotRecordIOError, RecordIOError
 from recordio.format import layout
 from recordio.format.index import INDEX_NAME, Index, data_set_fingerprint, decode_index
-from recordio.job import JobPaths, describe_unfinished, shard_entry
+from recordio.job import describe_unfinished
+from recordio.job_paths import JobPaths, shard_entry
 from recordio.shards.shard_reader import read_shard_front
 from recordio.storage import Storage
 

@@ -26,7 +26,7 @@ from recordio.errors import MalformedError, RecordIOError
 from recordio.format import layout
 from recordio.format.chunk import CHUNK_HEADER_SIZE, Directory, decode_chunk_header, decode_directory
 from recordio.format.footer import ChunkEntry, encode_footer, split_chunk_table
-from recordio.job import FinishedShard, JobPaths
+from recordio.job_paths import FinishedShard, JobPaths
 from recordio.plan.ranges import even_ranges
 from recordio.schema import Schema
 from recordio.shards.shard_reader import ShardReader, read_file_front, read_shard_front

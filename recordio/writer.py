@@ -22,7 +22,8 @@ from recordio.format import objects
 from recordio.format.codec import DEFAULT_LEVEL
 from recordio.format.footer import encode_metadata
 from recordio.format.layout import MAX_METADATA_SIZE, MAX_SHARDS
-from recordio.job import FinishedShard, Job, JobPaths
+from recordio.job import Job
+from recordio.job_paths import FinishedShard, JobPaths
 from recordio.schema import Schema
 from recordio.storage import LOCAL, Storage
 from recordio.stream import RecordStream, ShardSequence, Spool, Target, cut_spool

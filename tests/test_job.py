@@ -9,7 +9,8 @@ import pytest
 
 import recordio
 from recordio.errors import IncompleteError, LockedError, RequestError
-from recordio.job import Job, named_by_index
+from recordio.job import Job
+from recordio.job_paths import named_by_index
 from recordio.storage import LOCAL
 from tests.laws.data_sets import files_of
 

@@ -24,7 +24,8 @@ from recordio.execute.pool import make_executor, ordered_map
 from recordio.format import layout
 from recordio.format.footer import decode_metadata
 from recordio.format.index import INDEX_NAME, Index, check_chunk_table, decode_index
-from recordio.job import WORK_NAME, describe_unfinished
+from recordio.job import describe_unfinished
+from recordio.job_paths import WORK_NAME
 from recordio.progress import Progress
 from recordio.reader import open_data_set
 from recordio.schema import Schema
@@ -177,7 +178,8 @@ class _Verification:
         for place in places:
             found = check_shard(self.storage, place)
             self.damages += found.damages
-            self.records += found.num_records or 0
+            expected = 0 if place.entry is None else place.entry.num_records
+            self.records += expected if found.num_records is None else found.num_records
             if self.storage.exists(place.path):
                 self.stored_size += self.storage.size(place.path)
             if found.schema is None:

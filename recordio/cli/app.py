@@ -5,6 +5,7 @@ A command is imported when it is named, so that help and completion are quick.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -82,7 +83,12 @@ class Application(click.Group):
         **extra: Any,
     ) -> Any:
         given = list(sys.argv[1:] if args is None else args)
+        # Closed streams (`>&-`) are None: without stderr nobody listens; without stdout there is nothing to work for.
+        if sys.stderr is None:
+            sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  until the process ends
         try:
+            if sys.stdout is None:
+                raise OSError(errno.EBADF, "stdout is closed, so that the answer cannot be written")
             status = super().main(
                 given, prog_name or program_name(), complete_var, standalone_mode=False, obj=given,
                 windows_expand_args=windows_expand_args, **extra,
@@ -94,7 +100,7 @@ class Application(click.Group):
             status = _report(error, given)
         if not standalone_mode:
             return status
-        for stream in (sys.stdout, sys.stderr):
+        for stream in filter(None, (sys.stdout, sys.stderr)):
             _flush(stream)
         sys.exit(status)
 

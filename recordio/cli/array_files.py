@@ -70,14 +70,18 @@ def _load(path: str) -> tuple[dict[str, Array], bool]:
         else:
             arrays, single = {"": loaded}, True
     except (ValueError, EOFError) as error:
-        raise SourceError(
-            f"this is no array file that can be read: {error}", path=path,
-            advice="Arrays of Python objects need a generator",
-        ) from None  # fmt: skip
+        # What is no array at all may be a pickle to numpy, and its advice is to load that.
+        message, advice = f"no array can be read: {error}", "Save it again with numpy.save or numpy.savez"
+        if "object" in message.lower():
+            message, advice = "the file is no array file, or holds Python objects", "Python objects need a generator"
+        raise SourceError(message, path=path, advice=advice) from None
     for name, array in arrays.items():
         if array.ndim == 0:
             what = f"array {name!r}" if name else "the array"
-            raise SourceError(f"{what} is a scalar, and has no first axis to cut records from", path=path)
+            raise SourceError(
+                f"{what} is a scalar, and has no first axis to cut records from", path=path,
+                advice="Leave it out of the file, or write a generator",
+            )  # fmt: skip
     if not arrays:
-        raise SourceError("the file holds no array", path=path)
+        raise SourceError("the file holds no array", path=path, advice="Save at least one with numpy.savez")
     return arrays, single

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 _PLAIN_WIDTH = 1 << 16  # columns of what is no terminal: nothing is cut
+_MIN_MIDDLE = 12  # columns that are left of a text whose middle goes
 
 
 class PatientStream:
@@ -93,17 +94,23 @@ def print_json(console: Console, value: Any) -> None:
 
 def print_table(
     console: Console, headers: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right: Sequence[int] = (),
-    widths: Sequence[int] | None = None, indent: int = 0,
+    widths: Sequence[int] | None = None, middle: int | None = None, indent: int = 0,
 ) -> None:  # fmt: skip
     """Aligned columns; the last one is cut at the edge of a terminal.
 
     Args:
         right: ordinals of columns that stand at the right.
         widths: of the columns, if rows are too many to be looked at first; they are then printed as they come.
+        middle: ordinal of a column whose texts lose their middle where a terminal is too narrow.
     """
     if widths is None:
         rows = [list(row) for row in rows]
         widths = [max(map(_width, column)) for column in zip(headers, *rows, strict=True)]
+        if middle is not None and console.is_terminal:
+            excess = indent + sum(widths) + 2 * (len(widths) - 1) - console.width
+            widths[middle] = min(widths[middle], max(_MIN_MIDDLE, widths[middle] - excess))
+            rows = [[_without_middle(cell, widths[middle]) if n == middle else cell for n, cell in enumerate(row)]
+                    for row in rows]  # fmt: skip
     last = len(headers) - 1
 
     def line(cells: Sequence[str | Text], style: str) -> Text:
@@ -126,6 +133,11 @@ def print_table(
     console.print(line(headers, "dim"))
     for row in rows:
         console.print(line(row, ""))
+
+
+def _without_middle(cell: str | Text, width: int) -> str | Text:
+    text = str(cell)
+    return text if cell_len(text) <= width else f"{text[: width // 2 - 1]}…{text[-(width - width // 2) :]}"
 
 
 def _width(cell: str | Text) -> int:

@@ -20,13 +20,13 @@ from recordio.cli.app import common_options, program_name
 from recordio.cli.bars import shown_progress
 from recordio.cli.console import answer_console, print_json, printable, side_console
 from recordio.cli.dry_run import Plan, make_plan
-from recordio.cli.failures import DATA_PROBLEM, INTERRUPTED
+from recordio.cli.failures import DATA_PROBLEM, INTERRUPTED, from_source
 from recordio.cli.sources import KINDS, OpenedSource, open_source
 from recordio.cli.values import Signature, Size, parse_metadata
 from recordio.cli.verify_command import counted, print_report
 from recordio.convert.report import ConversionReport
 from recordio.format.codec import DEFAULT_LEVEL, MAX_LEVEL
-from recordio.job import JobPaths
+from recordio.job_paths import JobPaths
 from recordio.progress import format_duration, format_size
 from recordio.storage import LOCAL
 from recordio.values.signature_text import format_signature
@@ -42,21 +42,21 @@ SRC is one of:
 Examples:
   recordio convert train.py:records data/train --shards 8
   recordio convert train.py:records data/train --dry-run
-  recordio convert my.package:Photos data/photos --workers 4 --processes --check
+  recordio convert my.package:Photos data/p --workers 4 --processes --check
   recordio convert images.npz data/images --shard-size 256MiB --level 9
-  recordio convert train.py:records data/train --signature '{{"image": uint8[28,28], "label": int64}}'
+  recordio convert train.py:records data/out --signature '{{"x": float32[28]}}'
+
+Signatures: dtype, dtype[28,28], ? for a dimension that varies, [...] for unknown rank, ? behind for what may be None,
+in {{"key": ...}}, (tuples,) and [lists]. Data types are those of numpy, bfloat16, float8_*, str, bytes and msgpack.
 
 \b
-Signatures: dtype, dtype[28,28], ? for a dimension that varies, [...] for unknown rank, ? behind for what may be None,
-  in {{"key": ...}}, (tuples,) and [lists]. Data types are those of numpy, bfloat16, float8_*, str, bytes and msgpack.
   {{"image": uint8[28,28], "words": str[?], "extra": msgpack, "opt": float32?}}
 
-\b
 JSON: path, num_records, num_shards, num_resumed_shards, raw_size, stored_size, ratio, duration_s, element_spec,
-  signature, fingerprint, shards: [{{name, first_record, num_records, raw_size, stored_size, num_chunks}}],
-  skipped: [{{label, record, error}}]; with --check also verify: as recordio verify. With --dry-run: source, path,
-  signature, inferred, num_records, num_shards, sample_records, sample_raw_size, sample_stored_size, ratio, raw_size,
-  stored_size, there.
+signature, fingerprint, shards: [{{name, first_record, num_records, raw_size, stored_size, num_chunks}}],
+skipped: [{{label, record, error}}]; with --check also verify: as recordio verify. With --dry-run: source, path,
+signature, inferred, num_records, num_shards, sample_records, sample_raw_size, sample_stored_size, ratio, raw_size,
+stored_size, there.
 """
 
 
@@ -67,7 +67,7 @@ JSON: path, num_records, num_shards, num_resumed_shards, raw_size, stored_size, 
 @click.option("--shards", "num_shards", type=click.IntRange(min=1), metavar="N", help="Exactly so many shards.")
 @click.option("--shard-size", type=Size(), metavar="SIZE", help="Raw bytes of a shard, such as 256MiB (the default).")
 @click.option("--chunk-size", type=Size(), metavar="SIZE", help="Raw bytes of a chunk; 1MiB by default.")
-@click.option("--codec", type=click.Choice(["zstd", "none"]), default="zstd", show_default=True)
+@click.option("--codec", type=click.Choice(["zstd", "none"]), default="zstd", show_default=True, help="Of frames.")
 @click.option("--level", type=click.IntRange(1, MAX_LEVEL), default=DEFAULT_LEVEL, show_default=True, help="Of zstd.")
 @click.option("--metadata", multiple=True, metavar="KEY=VALUE|JSON|@FILE", help="What the data set carries.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="How many produce records at once.")
@@ -100,7 +100,7 @@ def convert(
         options = WriteOptions(codec=codec, level=level, chunk_size=chunk_size, frame_size=DEFAULT_FRAME_SIZE)
         plan = make_plan(
             opened.source, opened.description, path, options=options, metadata=carried, num_shards=num_shards,
-            shard_size=shard_size,
+            shard_size=shard_size, on_error="skip" if on_error == "skip" else "raise",
         )  # fmt: skip
         _print_plan(answer_console(), plan, as_json=as_json)
         return 0
@@ -114,10 +114,16 @@ def convert(
             )  # fmt: skip
     except SystemExit as error:
         # Let through, it would end the command with whatever status the source chose, and nothing written.
-        ended = recordio.SourceError(f"the source ended the program: sys.exit({error.code!r})", path=path)
+        ended = recordio.SourceError(
+            f"the source ended the program: sys.exit({error.code!r})", path=path, advice="End the source with `return`"
+        )
         for note in getattr(error, "__notes__", ()):
             ended.add_note(note)
         raise ended from error
+    except OSError as error:
+        if error.filename is None and not from_source(error):
+            error.filename = path  # a write to a full disk does not say where
+        raise
     except KeyboardInterrupt:
         _print_interrupted(side_console(), path, resume_command(list(ctx.obj or [])))
         _leave_stuck_threads()

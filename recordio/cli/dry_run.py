@@ -13,9 +13,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from recordio.chunks.encoding import EncodedChunk, WriteOptions
-from recordio.convert.pieces import Part, Piece, Source
+from recordio.convert.pieces import OnError, Part, Piece, Source
 from recordio.convert.pydataset import PyDatasetSource
-from recordio.job import JobPaths, describe_unfinished
+from recordio.convert.tasks import feed, say_inferred
+from recordio.errors import SignatureError
+from recordio.job import describe_unfinished
+from recordio.job_paths import JobPaths
 from recordio.schema import Schema
 from recordio.storage import LOCAL
 from recordio.stream import RecordStream
@@ -59,7 +62,7 @@ class Plan:
 
 def make_plan(
     source: Source, description: str, path: str, *, options: WriteOptions, metadata: dict[str, Any],
-    num_shards: int | None, shard_size: int | None,
+    num_shards: int | None, shard_size: int | None, on_error: OnError,
 ) -> Plan:  # fmt: skip
     """Look at the first records, and write nothing.
 
@@ -67,6 +70,7 @@ def make_plan(
         SignatureError, SourceError, RequestError, or what the source raises: as convert would.
     """
     inferred = source.signature is None
+    source.on_error = on_error
     parts = source.split(num_shards=num_shards, shard_size=None if num_shards else shard_size or DEFAULT_SHARD_SIZE)
     first = parts if parts is not None else [source.whole()]
     schema = Schema.from_signature(source.resolve_signature())
@@ -78,23 +82,27 @@ def make_plan(
         sizes[1] += chunk.stored_size
 
     stream = RecordStream(replace(target, workers=2), accept)
-    batches = 0
+    batches, ended = 0, False
     began = time.monotonic()
     try:
-        for piece in _pieces(first):
-            _write(stream, piece)
-            batches += piece.kind == "batch"
+        for piece in _pieces(first, on_error):
+            feed(stream, [piece], on_error=on_error, skipped=[])
+            batches += piece.kind in ("batch", "error")
             enough = sizes[0] >= _SAMPLE_SIZE or time.monotonic() - began > _SAMPLE_S
             if enough and stream.num_records >= _MIN_RECORDS:
                 break
+        else:
+            ended = True
         stream.end()
+    except SignatureError as error:
+        if inferred:
+            say_inferred(error)
+        raise
     finally:
         stream.close()
-    total = source.num_records
+    total = stream.num_records if ended else source.num_records
     if total is None and isinstance(source, PyDatasetSource) and batches:
         total = round(source.num_batches * stream.num_records / batches)
-    if total is None and time.monotonic() - began <= _SAMPLE_S and sizes[0] < _SAMPLE_SIZE:
-        total = stream.num_records  # the source has ended
     scale = None if total is None or not stream.num_records else total / stream.num_records
     raw_size = None if scale is None else round(sizes[0] * scale)
     exact_shards = parts is not None or num_shards is not None
@@ -109,19 +117,10 @@ def make_plan(
     )  # fmt: skip
 
 
-def _pieces(parts: list[Part]) -> Iterator[Piece]:
+def _pieces(parts: list[Part], on_error: OnError) -> Iterator[Piece]:
     for part in parts:
-        with closing(part.pieces()) as pieces:  # type: ignore[type-var]  # it is a generator
+        with closing(part.pieces(on_error=on_error)) as pieces:  # type: ignore[type-var]  # it is a generator
             yield from pieces
-
-
-def _write(stream: RecordStream, piece: Piece) -> None:
-    if piece.kind == "columns":
-        stream.write_columns(piece.value)
-    elif piece.kind == "batch":
-        stream.write_batch(piece.value, 0)
-    else:
-        stream.write(piece.value, piece.number)
 
 
 def _there(path: str) -> str | None:

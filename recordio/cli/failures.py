@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import os
+import re
 import traceback
 from typing import Any
 
@@ -29,7 +30,7 @@ from recordio.errors import (
     RequestError,
     TooNewError,
 )
-from recordio.job import JobPaths
+from recordio.job_paths import JobPaths
 from recordio.storage import LOCAL
 
 DATA_PROBLEM, USAGE, CANNOT_ACCESS, NOT_RECORDIO, UNFINISHED, INTERRUPTED = 1, 2, 3, 4, 5, 130
@@ -39,19 +40,24 @@ SOURCE_NOTE = "recordio: the source raised this"  # as recordio.convert.pieces.a
 _PACKAGE = os.path.dirname(os.path.abspath(recordio.__file__)) + os.sep
 _MACHINERY = (os.path.dirname(click.__file__), os.path.join("concurrent", "futures"), "<frozen ", "<string>")
 # Notes of ours in a traceback; what they say is said in the error itself.
-_OUR_LINES = ("recordio: ",)
+_OUR_NOTE = "recordio: "
 
-# Advice is written for Python; here it must name options.
+# Advice is written for Python; here it must name options. These phrases are replaced, as they stand, and no words.
+_GO_ON = "convert(..., resume=True)"
 _OPTIONS = {
-    "convert(..., resume=True)": "recordio convert ... --resume",
+    _GO_ON: "recordio convert ... --resume",
     "resume=True": "--resume",
+    "without resume": "without --resume",
     "overwrite=True": "--overwrite",
     "use_multiprocessing=False": "--threads",
     "an output_signature": "a --signature",
-    "num_shards": "--shards",
-    "shard_size": "--shard-size",
+    "recordio.MsgpackSpec() stands": "msgpack in it stands",
+    "declare TensorSpec(..., optional=True)": "put ? behind its type in --signature",
     "or open with on_corrupt='skip' to lose": "or read it with recordio.open(..., on_corrupt='skip') and lose",
 }
+# Code and quoted names are the user's or Python's, and stay: `x`, 'x', "x", f(...), also with brackets inside.
+_CODE = r"""`[^`]*`|(?<!\w)'[^']*'|(?<!\w)"[^"]*"|\w+\((?:[^()]|\([^()]*\))*\)"""
+_PHRASES = re.compile("|".join([*(rf"(?<![\w.]){re.escape(phrase)}(?!\w)" for phrase in _OPTIONS), _CODE]))
 
 
 def exit_status(error: BaseException) -> int:
@@ -84,7 +90,9 @@ def report(error: BaseException, *, with_traceback: bool) -> None:
     if with_traceback and not isinstance(error, click.Abort | KeyboardInterrupt):
         for line in traceback.format_exception(error):
             console.print(Text(_lines(line.rstrip("\n"))))
-    if isinstance(error, click.UsageError):
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message())  # `recordio` alone: not wrong, only not enough
+    elif isinstance(error, click.UsageError):
         _report_usage(console, error)
     elif isinstance(error, click.ClickException):
         print_error(console, error.format_message())
@@ -104,10 +112,11 @@ def report(error: BaseException, *, with_traceback: bool) -> None:
 
 
 def _print_notes(console: Console, error: BaseException) -> None:
-    """What convert has to say about what is kept."""
-    kept = _kept_advice(error)
-    if kept:
-        console.print(Text.assemble(("  note    ", "dim"), printable(_as_options(kept))))
+    """What convert has to say besides: what is kept, how many items failed."""
+    for note in getattr(error, "__notes__", ()):
+        if note.startswith(_OUR_NOTE) and not note.startswith(SOURCE_NOTE):
+            text = note.removeprefix(_OUR_NOTE).replace(_GO_ON, _OPTIONS[_GO_ON])  # a path in it stays what it is
+            console.print(Text.assemble(("  note    ", "dim"), printable(text)))
 
 
 def print_error(console: Console, message: str, *, where: str | None = None, advice: str | None = None) -> None:
@@ -126,9 +135,7 @@ def print_error(console: Console, message: str, *, where: str | None = None, adv
 
 def _as_options(advice: str) -> str:
     """Arguments of the library, as the command line calls them."""
-    for words, option in _OPTIONS.items():
-        advice = advice.replace(words, option)
-    return advice
+    return _PHRASES.sub(lambda found: _OPTIONS.get(found[0], found[0]), advice)
 
 
 def where_of(error: Any) -> str:
@@ -160,7 +167,7 @@ def _report_os_error(console: Console, error: OSError) -> None:
         near = near_path(str(error.filename))
         advice = f"Did you mean {near}?" if near else None
     files = [str(name) for name in (error.filename, error.filename2) if name is not None]
-    kind = "" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: "
+    kind = "" if type(error) in (FileNotFoundError, OSError) else f"{type(error).__name__}: "
     print_error(console, f"{kind}{message}", where=", ".join(files) or None, advice=advice)
 
 
@@ -171,12 +178,8 @@ def _report_source(console: Console, error: BaseException, *, shown: bool) -> No
             console.print(Text(printable(line)))
     notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(SOURCE_NOTE)]
     place = notes[0].removeprefix(SOURCE_NOTE).strip()
-    print_error(console, f"the source raised {type(error).__name__} {place}", advice=_kept_advice(error))
-
-
-def _kept_advice(error: BaseException) -> str | None:
-    kept = [note for note in getattr(error, "__notes__", ()) if "resume=True" in note]
-    return kept[0].removeprefix("recordio: ") if kept else None
+    print_error(console, f"the source raised {type(error).__name__} {place}")
+    _print_notes(console, error)
 
 
 def _chain(error: traceback.TracebackException | None) -> list[traceback.TracebackException]:
@@ -198,7 +201,7 @@ def _users_traceback(error: BaseException) -> list[str]:
         if line.startswith('  File "'):
             skipping = not _is_users(line.split('"')[1])
         elif not line.startswith("    "):
-            skipping = line.startswith(_OUR_LINES)
+            skipping = line.startswith(_OUR_NOTE)
         if not skipping:
             kept.append(line)
     return kept

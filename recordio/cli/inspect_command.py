@@ -29,18 +29,17 @@ Examples:
   recordio inspect data/train
   recordio inspect data/train --stats --column label
   recordio inspect data/train/shard-00003-5e0c7f3a.rio --chunks
-  recordio convert other.py:records data/b --signature "$(recordio inspect data/a --json | jq -r .signature)"
+  recordio inspect data/a --json | jq -r .signature > a.txt
+  recordio convert other.py:records data/b --signature @a.txt
 
-\b
 JSON: path, kind (data set, shard, index), state (complete, incomplete, unfinished, torn), resumable, writer,
-  format_version, num_records, num_shards, num_finished_shards, num_chunks, raw_size, stored_size, ratio, fingerprint,
-  signature, metadata, options, exact_sizes, exact_values, notes: [text],
-  columns: [{name, type, dtype, shape, optional, codecs, raw_size, stored_size, ratio,
-    values: {num_rows, num_none, num_nan, min, max, mean, std, lengths: {min, max, mean}, excerpt}}],
-  problems: as the damages of recordio verify; with --shards, --chunks, --verify also
-  shards: [{shard, name, first_record, num_records, num_chunks, raw_size, stored_size, ratio, digest, state}],
-  chunks: [{shard, chunk, offset, first_record, num_records, raw_size, stored_size, ratio}], verify: as recordio verify
-\b
+format_version, num_records, num_shards, num_finished_shards, num_chunks, raw_size, stored_size, ratio, fingerprint,
+signature, metadata, options, exact_sizes, exact_values, notes: [text], columns: [{name, type, dtype, shape, optional,
+codecs, raw_size, stored_size, ratio, values: {num_rows, num_none, num_nan, min, max, mean, std, lengths: {min, max,
+mean}, excerpt}}], problems: as the damages of recordio verify. With --shards, --chunks, --verify also shards: [{shard,
+name, first_record, num_records, num_chunks, raw_size, stored_size, ratio, digest, state}], chunks: [{shard, chunk,
+offset, first_record, num_records, raw_size, stored_size, ratio}], verify: as recordio verify.
+
 Sizes are bytes. A column's sizes are scaled up from some chunks unless exact_sizes, its values are a sample unless
 exact_values: both are exact with --stats.
 """
@@ -224,22 +223,28 @@ def _shown(value: int | float | None) -> str:
 
 
 def _print_shards(console: Console, found: Inspection) -> None:
-    headers = ["shard", "file", "first record", "records", "chunks", "raw", "stored", "ratio", "state"]
+    # The ordinal is in the name of the file; with the ratio it would be more than 80 columns.
+    headers = ["file", "first", "records", "chunks", "raw", "stored", "state"]
     rows: list[list[str | Text]] = [
         [
-            str(shard.shard), printable(shard.name), f"{shard.first_record:,}", f"{shard.num_records:,}",
-            f"{shard.num_chunks:,}", format_size(shard.raw_size), format_size(shard.stored_size),
-            f"{shard.raw_size / max(1, shard.stored_size):.2f}",
+            printable(shard.name), f"{shard.first_record:,}", f"{shard.num_records:,}", f"{shard.num_chunks:,}",
+            format_size(shard.raw_size), format_size(shard.stored_size),
             Text(shard.state, style="" if shard.state == "ok" else "bold red"),
         ]
         for shard in found.shards
     ]  # fmt: skip
-    print_table(console, headers, rows, right=(0, 2, 3, 4, 5, 6, 7), indent=2)
+    print_table(console, headers, rows, right=(1, 2, 3, 4, 5), middle=0, indent=2)
 
 
 def _print_chunks(console: Console, found: Inspection) -> None:
-    headers = ["shard", "chunk", "offset", "first record", "records", "raw", "stored", "ratio"]
-    widths = [5, max(5, len(f"{found.num_chunks or 0:,}")), 15, max(12, len(f"{found.num_records or 0:,}")), 9, 9, 9, 7]
+    headers = ["shard", "chunk", "offset", "first", "records", "raw", "stored", "ratio"]
+    # The largest that each can be; a chunk is never looked at twice.
+    largest_shard, records = max((shard.stored_size for shard in found.shards), default=0), found.num_records or 0
+    largest = ("shard", found.num_chunks or 0, largest_shard, records, records, "999.9 MB", "999.9 MB", "999.99")
+    widths = [
+        max(len(header), len(value if isinstance(value, str) else f"{value:,}"))
+        for header, value in zip(headers, largest, strict=True)
+    ]
     rows = (
         [
             str(chunk.shard), f"{chunk.chunk:,}", f"{chunk.offset:,}", f"{chunk.first_record:,}",

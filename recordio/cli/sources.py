@@ -25,6 +25,7 @@ from recordio.cli.suggestions import near_name, near_path
 from recordio.convert.pieces import Source
 from recordio.convert.pydataset import is_pydataset
 from recordio.convert.sources import as_source
+from recordio.errors import SourceError
 from recordio.format.index import INDEX_NAME
 
 
@@ -166,8 +167,12 @@ def _as_source(found: Any, text: str, signature: Any) -> Source:
             error.add_note(f"{SOURCE_NOTE} while {text} was made")
             raise
     if inspect.ismodule(found):
-        raise click.UsageError(f"{text} is a module, not a source")
-    return as_source(found, signature)
+        raise click.UsageError(f"{text} is a module, not a source\nName what is in it: {text}.name")
+    try:
+        return as_source(found, signature)
+    except SourceError as error:
+        lines = (f"{text}: {error.message}", error.advice)
+        raise click.UsageError("\n".join(filter(None, lines))) from None
 
 
 def _required_parameters(kind: type) -> list[str]:

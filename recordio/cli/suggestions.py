@@ -26,5 +26,6 @@ def near_path(path: str) -> str | None:
         names = os.listdir(parent or ".")
     except OSError:
         return None
-    near = near_name(name, names)
+    longer = sorted(one for one in names if name and one.startswith(name))
+    near = longer[0] if longer else near_name(name, names)
     return None if near is None else os.path.join(parent, near)

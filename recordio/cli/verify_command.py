@@ -20,9 +20,8 @@ Examples:
   recordio verify data/train/shard-00003-5e0c7f3a.rio
   recordio verify data/train --json | jq -r '.damages[].path'
 
-\b
 JSON: path, ok, num_shards, num_chunks, num_frames, num_records, lost_records, raw_size, stored_size, duration_s,
-  damages: [{kind, message, path, shard, chunk, column, offset, records: [start, stop], advice}], notes: [text]
+damages: [{kind, message, path, shard, chunk, column, offset, records: [start, stop], advice}], notes: [text]
 """
 
 

@@ -50,9 +50,9 @@ def convert(
         path: the data set directory.
         output_signature: structure of specs of one record. Without it, it is inferred from the first records, stands in
             the report, and is then just as strict.
-        num_shards: exactly so many shards, of equal numbers of records (of batches, for a PyDataset). Where the source
-            has no length, its chunks are first spooled in the directory and then cut, which takes their compressed size
-            twice on disk for a while.
+        num_shards: exactly so many shards, of equal numbers of records (of batches, for a PyDataset that has as many).
+            Where the source has no length, or fewer batches, its chunks are first spooled in the directory and then
+            cut, which takes their compressed size twice on disk for a while.
         shard_size: raw bytes of a shard, instead of num_shards; 256 MiB by default. Estimated from the first records
             where the source has a length and its records differ in size.
         chunk_size, frame_size, codec, level, metadata: as for `Writer`.

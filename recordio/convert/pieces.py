@@ -81,12 +81,14 @@ class Source(ABC):
     Attributes:
         signature: of one record, a structure of specs; None while it is not known.
         num_records: how many there are, or None if that is not known.
+        on_error: "skip" if items that cannot be had are left out, the first ones too; whoever converts sets it.
         repeatable: False if it can be read once only (an iterator): there is nothing to resume from.
         workers, use_multiprocessing, max_queue_size: what the source itself asks for; None if it does not say.
     """
 
     signature: Any = None
     num_records: int | None = None
+    on_error: OnError = "raise"
     repeatable: bool = True
     workers: int | None = None
     use_multiprocessing: bool | None = None
@@ -105,7 +107,9 @@ class Source(ABC):
     def split(
         self, *, num_shards: int | None = None, shard_size: int | None = None, row_size: int | None = None
     ) -> list[Part] | None:
-        """Cut into one part per output shard, or give None if only the front of the source is known.
+        """Cut into one part per output shard, or give None if the source must be read from the front.
+
+        That is where nothing else of it is known, and for fewer batches of a PyDataset than there are to be shards.
 
         Args:
             num_shards: exactly so many parts, as even as can be, the larger ones first; the last may be empty.
@@ -118,7 +122,7 @@ class Source(ABC):
             SourceError: the source cannot be cut so, or has no length.
         """
         if (num_shards is None) == (shard_size is None):
-            raise RequestError(f"give num_shards or shard_size, one of them; not {num_shards} and {shard_size}")
+            raise RequestError(f"num_shards is {num_shards} and shard_size {shard_size}", advice="Give one of them")
         for name, value in (("num_shards", num_shards), ("shard_size", shard_size), ("row_size", row_size)):
             if value is not None and value < 1:
                 raise RequestError(f"{name} is {value}, but must be at least 1")

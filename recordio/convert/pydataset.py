@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, cast
 
-from recordio.convert.pieces import as_numpy, check_pickle, fixed_row_size, given_size
+from recordio.convert.pieces import Part, as_numpy, check_pickle, fixed_row_size, given_size
 from recordio.convert.sequences import IndexedSource, ItemsPart, Shared, _make_resident
 from recordio.errors import RequestError, SourceError
 from recordio.values.infer import infer_batch_signature, infer_signature
@@ -112,6 +112,11 @@ class PyDatasetSource(IndexedSource):
     def _total(self) -> int:
         return self.num_batches
 
+    def _split(self, num_shards: int | None, shard_size: int | None, row_size: int | None) -> list[Part] | None:
+        if self._unbatch and num_shards is not None and num_shards > self.num_batches:
+            return None     # whole batches would leave shards empty
+        return super()._split(num_shards, shard_size, row_size)
+
     def _part(self, start: int, stop: int) -> ItemsPart:
         self._begin()
         # A signature of the user's that is a list says that a record is one; otherwise it is a tuple, as for Keras.
@@ -190,5 +195,7 @@ def _count_batches(dataset: Any, wanted: int | None) -> int:
             advice="Say how many to take: recordio.from_pydataset(dataset, num_batches=...)",
         )
     if found is not None and wanted is not None and wanted > found:
-        raise SourceError(f"num_batches is {wanted}, but the PyDataset has {found}")
+        raise SourceError(
+            f"num_batches is {wanted}, but the PyDataset has {found}", advice="Leave num_batches out to take them all"
+        )
     return int(cast(int, found if wanted is None else wanted))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import pickle
 import uuid
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor
 from contextlib import closing
 from functools import partial
@@ -36,6 +36,8 @@ from recordio.convert.pieces import (
 from recordio.errors import SourceError
 from recordio.execute.pool import ordered_map
 from recordio.values.infer import infer_signature
+
+_MAX_FAILED = 32        # items that cannot be had, at most, before one that can
 
 
 class Shared:
@@ -94,7 +96,7 @@ class ItemsPart(Part):
     ) -> None:
         self.start, self.stop = numbers
         self.num_records = self.stop - self.start if kind == "record" else None
-        self.head: list[Any] = []       # of items start, start + 1, ...: handed out once instead of being fetched
+        self.head: dict[int, Any] = {}  # items by number: handed out once instead of being fetched
         self._fetch = fetch
         self._shared = shared
         self._kind: Literal["record", "batch"] = kind
@@ -105,27 +107,32 @@ class ItemsPart(Part):
     def pieces(
         self, executor: Executor | None = None, window: int = 10, on_error: OnError = "raise"
     ) -> Iterator[Piece]:
-        head, self.head = self.head, []
-        rest = range(self.start + len(head), self.stop)
-        for number in range(self.start, rest.start):
-            yield self._piece(number, head[number - self.start])
-        del head
-        if executor is None or not self.parallel:
-            for number in rest:
-                try:
-                    value = self._get(number)
-                except Exception as error:
-                    if on_error == "raise":
-                        raise
-                    value = error
-                yield self._piece(number, value)
+        head, self.head = self.head, {}
+        known = frozenset(head)
+        rest = (number for number in range(self.start, self.stop) if number not in known)
+        with closing(self._fetched(rest, executor, window, on_error)) as fetched:
+            for number in range(self.start, self.stop):
+                yield self._piece(number, head.pop(number) if number in known else next(fetched))
+
+    def _fetched(
+        self, numbers: Iterator[int], executor: Executor | None, window: int, on_error: OnError
+    ) -> Generator[Any]:
+        """Values of items; exceptions among them under on_error="skip"."""
+        if executor is not None and self.parallel:
+            fetch = partial(_fetch_item, self._fetch, self._shared, self._what, self._first_index)
+            skip = on_error == "skip"
+            results = ordered_map(executor, fetch, numbers, window=window, describe=self._label, return_exceptions=skip)
+            with closing(results):  # type: ignore[type-var]  # it is a generator
+                yield from results
             return
-        fetch = partial(_fetch_item, self._fetch, self._shared, self._what, self._first_index)
-        skip = on_error == "skip"
-        results = ordered_map(executor, fetch, rest, window=window, describe=self._label, return_exceptions=skip)
-        with closing(results):  # type: ignore[type-var]  # it is a generator
-            for number, value in zip(rest, results, strict=True):
-                yield self._piece(number, value)
+        for number in numbers:
+            try:
+                value = self._get(number)
+            except Exception as error:
+                if on_error == "raise":
+                    raise
+                value = error
+            yield value
 
     def _get(self, number: int) -> Any:
         return _fetch_item(self._fetch, self._shared, self._what, self._first_index, number, own=False)
@@ -156,7 +163,7 @@ class IndexedSource(Source):
     def __init__(self, signature: Any) -> None:
         self.signature = signature
         self._parts: list[ItemsPart] = []
-        self._head: list[Any] | None = None      # of the items 0, 1, ...; None until they are asked for
+        self._head: dict[int, Any] = {}  # the first items, by number, while no part has them
         self._item_size: int | None = None
 
     def whole(self) -> Part:
@@ -175,34 +182,55 @@ class IndexedSource(Source):
         return list(self._parts)
 
     def _make_parts(self, ranges: list[tuple[int, int]]) -> None:
-        if self._head is not None:
-            self._head = self._fetch_head(0)      # back from the parts that are given up
+        self._head = self._kept()      # back from the parts that are given up
         self._parts = [self._part(start, stop) for start, stop in ranges]
         self._deal_head()
+
+    def _kept(self) -> dict[int, Any]:
+        return self._head | {number: item for part in self._parts for number, item in part.head.items()}
 
     def _deal_head(self) -> None:
         """Leave the head to the parts, if both are there: a large first batch must not live as long as the source."""
         if self._parts and self._head:
+            last = max(self._head)
             for part in self._parts:
-                part.head = self._head[part.start : part.stop]
-            self._head = []
+                if part.start > last:
+                    break
+                part.head = {n: item for n, item in self._head.items() if part.start <= n < part.stop}
+            self._head = {}
 
     def _fetch_head(self, max_items: int) -> list[Any]:
-        """Fetch the first items; they are asked for once, and kept for the parts they belong to."""
-        kept = (self._head or []) + [item for part in self._parts for item in part.head]
-        if kept or max_items == 0:
-            return kept
-        first = self._part(0, min(max_items, self._total()))
-        head: list[Any] = []
-        size = 0
-        for piece in first.pieces():
-            head.append(own_copy(piece.value))
-            size += given_size(piece.value)
-            if size >= INFER_SIZE:
-                break
+        """Fetch the first items; they are asked for once, and kept for the parts they belong to.
+
+        Under on_error="skip", items that cannot be had are passed over; their parts ask again, and report them.
+
+        Raises:
+            Exception: what the source raised; under "skip" for the first item, where none of many can be had.
+        """
+        kept = self._kept()
+        if kept:
+            return list(kept.values())
+        head: dict[int, Any] = {}
+        size = num_failed = 0
+        failure: Exception | None = None
+        first = self._part(0, min(INFER_RECORDS, self._total()))
+        with closing(first.pieces(on_error=self.on_error)) as pieces:  # type: ignore[type-var]  # it is a generator
+            for piece in pieces:
+                if piece.kind == "error":
+                    failure, num_failed = failure or piece.value, num_failed + 1
+                    if num_failed >= _MAX_FAILED and not head:
+                        break
+                    continue
+                head[piece.number] = own_copy(piece.value)
+                size += given_size(piece.value)
+                if size >= INFER_SIZE or len(head) >= max_items:
+                    break
+        if failure is not None and not head:
+            failure.add_note(f"recordio: none of the first {num_failed} items could be had; this is of the first")
+            raise failure
         self._head = head
         self._deal_head()
-        return list(head)
+        return list(head.values())
 
     @abstractmethod
     def _total(self) -> int:

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 _ACCEPTED = (
-    "Give a generator function, recordio.from_generator(...), a PyDataset, recordio.from_pydataset(...), "
+    "A source is a generator function, recordio.from_generator(...), a PyDataset, recordio.from_pydataset(...), "
     "recordio.from_tensor_slices(...), a recordio data set, a numpy array, or an iterable of records"
 )
 
@@ -49,9 +49,10 @@ def as_source(candidate: Any, output_signature: Any = None) -> Source:
     if isinstance(candidate, Source):
         return _with_signature(candidate, output_signature)
     if inspect.isclass(candidate):
-        what = "a PyDataset" if is_pydataset(candidate) else "a generator function"
-        name = candidate.__qualname__
-        raise SourceError(f"{name} is a class, not {what}", advice=f"Make an instance: {name}(...)")
+        name, what = candidate.__qualname__, "a PyDataset" if is_pydataset(candidate) else "a source"
+        has_records = hasattr(candidate, "__getitem__") or hasattr(candidate, "__iter__")
+        advice = f"Make an instance: {name}(...)" if has_records else _ACCEPTED
+        raise SourceError(f"{name} is a class, not {what}", advice=advice)
     if isinstance(candidate, str | bytes | os.PathLike):
         raise SourceError(
             f"{candidate!r} is text, not records",
@@ -83,7 +84,7 @@ def as_source(candidate: Any, output_signature: Any = None) -> Source:
         return from_generator(candidate, output_signature)
     if hasattr(candidate, "__iter__"):
         return IterableSource(candidate, output_signature)
-    raise SourceError(f"a {type(candidate).__qualname__} cannot be converted", advice=_ACCEPTED)
+    raise SourceError(f"{type(candidate).__qualname__} objects cannot be converted", advice=_ACCEPTED)
 
 
 def _with_signature(source: Source, signature: Any) -> Source:
@@ -91,7 +92,7 @@ def _with_signature(source: Source, signature: Any) -> Source:
         return source
     if source.signature is not None:
         raise RequestError(
-            "output_signature is given, but the source has one already", advice="Give it in one place"
+            "a signature is given, but the source has one already", advice="Give it in one place"
         )
     source.signature = signature
     return source

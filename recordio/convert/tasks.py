@@ -21,7 +21,7 @@ from recordio.chunks.encoding import EncodedChunk
 from recordio.convert.pieces import OnError, Part, Piece
 from recordio.convert.report import SkippedRecord
 from recordio.errors import SignatureError
-from recordio.job import FinishedShard
+from recordio.job_paths import FinishedShard
 from recordio.progress import Progress
 from recordio.stream import RecordStream, ShardSequence, Target
 
@@ -181,6 +181,13 @@ def _refused(error: SignatureError, piece: Piece, on_error: OnError, skipped: li
         error.message = f"{piece.label}{row}: {error.message}"
         error.record = None
     raise error
+
+
+def say_inferred(error: SignatureError) -> None:
+    """Say of a record that was refused that nobody has declared the type which it does not match."""
+    error.message += "; this type was inferred from the first records"
+    advice = "Give an output_signature that all records match"
+    error.advice = advice if error.advice is None else f"{advice}. {error.advice}"
 
 
 def _in_column(error: SignatureError) -> str:

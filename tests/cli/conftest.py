@@ -89,7 +89,20 @@ class NeedsDirectory(Photos):
         super().__init__()
 
 
+class NoPhotos(Photos):
+    def __getitem__(self, index):
+        raise BadRecord(index, "lost")
+
+
+def needs_two(first, second):
+    yield {"x": first}
+
+
 bad_photos = Photos(bad=4)
+no_first_photos = Photos(bad=0)
+no_photos = NoPhotos()
+SCALE = 0.5
+columns = {"x": [1, 2, 3]}
 '''
 
 BESIDE = '''

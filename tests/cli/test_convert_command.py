@@ -156,6 +156,11 @@ def test_dry_run_says_what_is_there(invoke, data):
     (["convert", "train.py:records", "out", "--metadata", "{what"], 2, ["JSON"]),
     (["convert", "train.py:records", "train.py"], 2, ["is a directory"]),
     (["convert", "train.py:records", "data"], 2, ["--overwrite"]),
+    (["convert", "train.py:BadRecord", "out"], 2, ["is a class", "A source is a generator function"]),
+    (["convert", "train.py:SCALE", "out"], 2, ["float objects", "A source is a generator function"]),
+    (["convert", "train.py:np", "out"], 2, ["is a module"]),
+    (["convert", "train.py:columns", "out"], 2, ["hold the columns", "from_tensor_slices"]),
+    (["convert", "train.py:needs_two", "out"], 2, ["missing a required argument: 'first'"]),
     (["convert", "train.py:records", "out", "--signature", "{x: int64, word: str}", "--level", "99"], 2, ["level"]),
     (["converr", "train.py:records", "out"], 2, ["convert?"]),
     (["convert"], 2, ["SRC"]),
@@ -174,6 +179,47 @@ def test_record_that_does_not_match_is_named(invoke):
     result = invoke("convert", "train.py:unfit", "out")
     assert result.exit_code == 1 and "record 300" in result.stderr and "expected int64, got 2.5" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_record_that_does_not_match_an_inferred_type_says_so(invoke):
+    """And what to give; nothing of the kind where the type was given. A dry run says the same."""
+    for more in ([], ["--dry-run"]):
+        result = invoke("convert", "train.py:unfit", "out", *more)
+        assert result.exit_code == 1 and "record 300" in result.stderr
+        assert "inferred from the first records" in result.stderr and "a --signature that all" in result.stderr
+        result = invoke("convert", "train.py:unfit", "out", *more, "--signature", "{x: int64}")
+        assert result.exit_code == 1 and "inferred" not in result.stderr
+
+
+def test_first_batches_that_cannot_be_had_are_skipped(invoke, work):
+    """In a dry run too; where none can be had, the source's own error and how many were tried."""
+    result = invoke("convert", "train.py:no_first_photos", "out", "--on-error", "skip", "--threads")
+    assert result.exit_code == 0 and "1 skipped" in result.stdout and "skipped batch 0" in result.stderr
+    planned = json.loads(
+        invoke("convert", "train.py:no_first_photos", "other", "--on-error", "skip", "--dry-run", "--json").stdout
+    )
+    assert planned["num_records"] == 40
+    result = invoke("convert", "train.py:no_photos", "other", "--on-error", "skip")
+    assert result.exit_code == 1 and "raised BadRecord at batch 0" in result.stderr
+    assert "none of the first 6 items" in result.stderr
+
+
+def test_fewer_batches_than_shards(invoke, work):
+    """Six batches in nine shards: as even as records can be."""
+    found = json.loads(invoke("convert", "train.py:Photos", "out", "--shards", 9, "--threads", "--json").stdout)
+    assert [shard["num_records"] for shard in found["shards"]] == [6, 6, 6, 5, 5, 5, 5, 5, 5]
+
+
+def test_resume_with_other_options_names_what_differs(invoke, work):
+    """Of an unfinished conversion, and of a complete one; each option, old and new, and no other."""
+    (work / "fails.py").write_text("def f(shard, num_shards):\n    1 / (shard < 2)\n    yield 1\n")
+    assert invoke("convert", "fails.py:f", "out", "--shards", 3).exit_code == 1
+    result = invoke("convert", "fails.py:f", "out", "--shards", 3, "--resume", "--level", 5, "--chunk-size", "4KiB")
+    assert result.exit_code == 2 and "with chunk_size = 1048576, not 4096; level = 3, not 5\n" in result.stderr
+    assert "--overwrite, without --resume" in result.stderr and "frame_size" not in result.stderr
+    assert invoke("convert", "train.py:records", "whole").exit_code == 0
+    result = invoke("convert", "train.py:records", "whole", "--resume", "--metadata", "a=1")
+    assert result.exit_code == 2 and "with metadata = {}, not {'a': 1}\n" in result.stderr
 
 
 def test_exception_of_the_source_shows_its_own_traceback(invoke):
@@ -215,6 +261,17 @@ def test_full_disk_is_status_3(invoke, monkeypatch, work):
     monkeypatch.setattr("recordio.storage.LocalStorage.create", create)
     result = invoke("convert", "train.py:records", "out")
     assert result.exit_code == 3 and "No space left on device" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_full_disk_says_where(invoke, monkeypatch, work):
+    """A write that fails does not know the name of its file."""
+
+    def write(self, parts):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("recordio.shards.shard_writer.ShardWriter.write", write)
+    result = invoke("convert", "train.py:records", "out")
+    assert result.exit_code == 3 and "error: No space left on device\n  where   out\n" in result.stderr
 
 
 def test_resume_of_a_finished_conversion_does_nothing(invoke, work):

@@ -31,6 +31,17 @@ def test_inspect_lists_shards_and_chunks(invoke, data):
     assert len(chunks.splitlines()) > 10
 
 
+def test_lists_fit_80_columns(invoke, work):
+    """Millions of records in hundreds of megabytes too; --json has the rest."""
+    recordio.convert(range(1_200_000), work / "many", num_shards=3, chunk_size=1 << 20)
+    text = invoke("inspect", "many", "--shards", "--chunks").stdout
+    lines = text[text.index("  file ") :].splitlines()
+    assert max(map(len, lines)) <= 80 and shards_of(work / "many")[2].name in lines[3]
+    assert lines[-1].split()[:2] == ["2", "3"] and lines[-1].split()[3:5] == ["1,193,216", "6,784"]
+    found = json.loads(invoke("inspect", "many", "--shards", "--json").stdout)
+    assert set(found["shards"][0]) >= {"shard", "name", "ratio", "digest", "state"}
+
+
 def test_inspect_as_json(invoke, data):
     """One document; lists on demand; stdout holds nothing else."""
     found = json.loads(invoke("inspect", data, "--json", "--shards", "--chunks", "--verify", "--stats").stdout)
@@ -70,11 +81,18 @@ def test_newer_file_is_status_4(invoke, data):
         assert result.exit_code == 4 and "Update recordio" in result.stderr
 
 
+def test_start_of_a_name_is_completed(invoke, data):
+    """The digest in the name of a shard is nothing to remember."""
+    assert f"Did you mean {shards_of(data)[1]}?" in invoke("inspect", data / "shard-00001").stderr
+
+
 def test_unfinished_is_status_5(invoke, work):
     """Inspect says how far it is; verify refuses it; both say how to go on."""
     (work / "train.py").write_text("def f(shard, num_shards):\n    1 / (shard < 2)\n    yield 1\n")
     result = invoke("convert", "train.py:f", "out", "--shards", 3)
     assert result.exit_code == 1 and "--resume" in result.stderr
+    (work / "out" / ".unfinished" / "mine.done").touch()
+    (work / "out" / ".unfinished" / "shard-00002.done").touch()
     result = invoke("inspect", "out")
     assert result.exit_code == 5 and "unfinished" in result.stdout and "2 finished of 3" in result.stdout
     assert "--resume" in result.stderr
@@ -108,6 +126,27 @@ def test_verify_names_every_damaged_place(invoke, data):
     found = json.loads(invoke("verify", data, "--json").stdout)
     assert [damage["shard"] for damage in found["damages"]] == [0, 1] and not found["ok"]
     assert invoke("inspect", data, "--verify", "-q").exit_code == 1
+
+
+def test_verify_counts_in_words(invoke, work):
+    """One, several, none; a data set, its index alone, a shard alone."""
+    for name, num_records, num_shards in (("one", 1, 1), ("none", 0, 2), ("two", 2, 2)):
+        spec = recordio.TensorSpec((), "int64")
+        recordio.convert(range(num_records), work / name, num_shards=num_shards, output_signature=spec)
+    for path, words in (
+        ("one", "ok, 1 record in 1 shard, 1 chunk and 1 frame checked, "),
+        ("none", "ok, 0 records in 2 shards, 0 chunks and 0 frames checked, "),
+        ("two", "ok, 2 records in 2 shards, 2 chunks and 2 frames checked, "),
+        ("two/index.rix", "ok, 2 records in 2 shards, 2 chunks and 2 frames checked, "),
+        (shards_of(work / "two")[0], "ok, 1 record in 1 shard, 1 chunk and 1 frame checked, "),
+    ):
+        result = invoke("verify", path)
+        assert result.exit_code == 0 and result.stdout.startswith(f"{path}: {words}"), result.stdout
+    flip(shards_of(work / "two")[0], 70)
+    assert invoke("verify", "two").stdout.startswith("two: 1 damaged place, ")
+    shards_of(work / "two")[1].unlink()
+    result = invoke("verify", "two")
+    assert result.exit_code == 1 and result.stdout.startswith("two: 2 damaged places, ")
 
 
 def test_orphaned_shard_is_a_note(invoke, data):
@@ -152,6 +191,18 @@ def test_every_command_has_help_with_examples(invoke, command):
     result = invoke(command, "--help")
     assert result.exit_code == 0 and "Examples:" in result.stdout and f"recordio {command}" in result.stdout
     assert "JSON:" in result.stdout
+
+
+@pytest.mark.parametrize("args", [["-h"], ["convert", "-h"], ["inspect", "-h"], ["verify", "-h"]])
+def test_help_fits_80_columns(invoke, args):
+    """Examples and keys too."""
+    assert max(map(len, invoke(*args).stdout.splitlines())) <= 80
+
+
+def test_no_command_gives_help(invoke):
+    """As click has it: the help, and status 2; no error."""
+    result = invoke()
+    assert (result.exit_code, result.stderr, result.stdout) == (2, "", invoke("--help").stdout)
 
 
 def test_group_has_help_and_version(invoke):

@@ -93,6 +93,20 @@ def test_stderr_that_goes_away_does_not_stop_a_conversion(work, environment):
     assert process.wait(timeout=60) == 0 and answer.startswith("out: 300 records")
 
 
+@pytest.mark.parametrize(("line", "status", "words"), [
+    ("inspect data >&-", 3, "stdout is closed"), ("verify data >&-", 3, "stdout is closed"), (">&-", 3, "is closed"),
+    ("inspect data --json >&- 2>&-", 3, ""), ("inspect nowhere 2>&-", 3, ""), ("convert train.py:records 2>&-", 2, ""),
+    ("convert train.py:records out >&-", 3, "stdout is closed"), ("inspect data > /dev/full", 3, "No space left"),
+    ("inspect data 2>&- <&-", 0, "data set, complete"), ("convert train.py:records out 2>&- <&-", 0, "300 records"),
+    ("convert train.py:in_shards out --shards 4 --workers 2 --processes 2>&- <&-", 0, "400 records"),
+])  # fmt: skip
+def test_closed_streams_are_no_crash(work, environment, data, line, status, words):
+    """Without stdout nothing is begun; without stderr nobody listens."""
+    result = started(["bash", "-c", f"{shlex.join(command())} {line}"], work, environment)
+    assert (result.returncode, "Traceback" in result.stderr) == (status, False), result
+    assert words in result.stderr + result.stdout and (status == 0 or not (work / "out").exists())
+
+
 def on_terminal(work, environment, *args):
     """What a terminal of 100 columns gets on stderr, and the exit status."""
     leader, follower = pty.openpty()

@@ -19,7 +19,7 @@ import pytest
 
 import recordio
 from recordio import TensorSpec
-from recordio.job import WORK_NAME
+from recordio.job_paths import WORK_NAME
 from tests.convert import given, hostile
 from tests.convert.interrupting import Failure, StoppingBatches, StoppingRecords
 
@@ -743,7 +743,7 @@ def test_resuming_a_complete_data_set_with_other_options_is_refused(tmp_path):
     records = [{"x": number} for number in range(10)]
     recordio.convert(records, tmp_path / "set")
     assert recordio.convert(records, tmp_path / "set", resume=True).num_records == 10
-    with pytest.raises(recordio.RequestError, match="options"):
+    with pytest.raises(recordio.RequestError, match="codec = zstd, not none; level = 3, not None"):
         recordio.convert(records, tmp_path / "set", resume=True, codec="none")
     with pytest.raises(recordio.RequestError, match="num_records"):
         recordio.convert(records * 2, tmp_path / "set", resume=True)

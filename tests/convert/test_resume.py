@@ -10,6 +10,8 @@ import pytest
 
 import recordio
 from recordio import TensorSpec
+from recordio.job import describe_unfinished
+from recordio.storage import LOCAL
 from tests.convert import given
 from tests.convert.interrupting import Calls, Failure, StoppingBatches, StoppingRecords
 
@@ -174,14 +176,30 @@ def _fail(**_):
     raise Failure
 
 
+@pytest.mark.parametrize(("name", "text"), [
+    ("shard-00009.done", b""), ("shard-00009.done", b"{}"), ("shard-00009.done", b"[]"), ("shard-x.done", None),
+    ("shard-00009.done", None), ("shard-00002.done.done", None), ("notes.done", None), (".shard-00002.done", None),
+])  # fmt: skip
+def test_what_is_no_note_of_ours_is_no_finished_shard(name, text, tmp_path):
+    """A note names a shard of its own number, which is there."""
+    path = tmp_path / "set"
+    interrupted(Calls(1000).shardable, path, num_shards=6)
+    note = path / ".unfinished" / "shard-00002.done"
+    (path / ".unfinished" / name).write_bytes(note.read_bytes() if text is None else text)
+    assert describe_unfinished(LOCAL, str(path)) == "4 of 6 shards are finished"
+    for shard in path.glob("shard-00002-*.rio"):
+        shard.unlink()
+    assert describe_unfinished(LOCAL, str(path)) == "3 of 6 shards are finished"
+
+
 # ---- what has to be the same
 
 
 @pytest.mark.parametrize(
     ("change", "named", "values"),
     [
-        ({"level": 2}, "options", ["'level': 1", "'level': 2"]),
-        ({"chunk_size": 3000}, "options", ["2000", "3000"]),
+        ({"level": 2}, "begun with level = 1, not 2 ", []),
+        ({"chunk_size": 3000}, "begun with chunk_size = 2000, not 3000 ", []),
         ({"num_shards": 5}, "num_shards", ["6", "5"]),
         ({"metadata": {"a": 1}}, "metadata", ["'a'"]),
         ({"on_error": "skip"}, "on_error", ["stop", "skip"]),
@@ -198,6 +216,28 @@ def test_another_option_is_refused_by_name_with_both_values(change, named, value
     for value in values:
         assert value.replace("'", "") in str(caught.value).replace('"', "").replace("'", "")
     assert given.files(path) == before
+
+
+def test_only_what_differs_is_named(tmp_path):
+    """Of the options, all that differ and no other; of a long signature, the place where it differs."""
+    path = tmp_path / "set"
+    wide = {f"column {number}": TensorSpec((), "int64") for number in range(50)}
+
+    def source(shard, num_shards):
+        yield dict.fromkeys(wide, 1)
+        if shard:
+            raise Failure
+
+    options = {"num_shards": 2, "output_signature": wide}
+    interrupted(source, path, **options)
+    with pytest.raises(recordio.RequestError) as caught:
+        recordio.convert(source, path, resume=True, **{**OPTIONS, **options, "level": 4, "num_shards": 3})
+    assert caught.value.message.endswith("was begun with num_shards = 2, not 3; level = 1, not 4")
+    other = {**wide, "column 40": TensorSpec((), "int32")}
+    with pytest.raises(recordio.RequestError) as caught:
+        recordio.convert(source, path, resume=True, **{**OPTIONS, **options, "output_signature": other})
+    assert all(word in caught.value.message for word in ("element_spec", "int64", "int32"))
+    assert len(caught.value.message) < 500
 
 
 @pytest.mark.parametrize(
@@ -234,7 +274,7 @@ def test_another_data_set_of_the_same_length_is_an_error_and_not_a_mixture(tmp_p
         patch.setattr("recordio.job.encode_index", _fail)
         with pytest.raises(Failure):
             recordio.convert(recordio.from_tensor_slices(np.arange(100)), path, num_shards=3)
-    with pytest.raises(recordio.SourceError, match="source_identity"):
+    with pytest.raises(recordio.SourceError, match="fingerprint"):
         recordio.convert(recordio.from_tensor_slices(np.arange(100) + 1), path, num_shards=3, resume=True)
     report = recordio.convert(recordio.from_tensor_slices(np.arange(100)), path, num_shards=3, resume=True)
     assert report.num_resumed_shards == 3
@@ -280,7 +320,7 @@ def test_resume_of_a_complete_data_set_that_is_another_one_is_refused(change, na
 def test_without_resume_an_unfinished_conversion_is_refused_and_overwrite_starts_again(undisturbed, tmp_path):
     path = tmp_path / "set"
     interrupted(Calls(1000).shardable, path, num_shards=6)
-    with pytest.raises(recordio.RequestError, match="unfinished conversion is there, with 4 finished"):
+    with pytest.raises(recordio.RequestError, match="unfinished conversion is there: 4 of 6 shards are finished"):
         recordio.convert(given.shardable, path, num_shards=5, **OPTIONS)
     recordio.convert(given.shardable, path, num_shards=5, overwrite=True, **OPTIONS)
     assert given.files(path) == undisturbed(given.shardable, num_shards=5)

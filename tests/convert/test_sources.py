@@ -594,7 +594,12 @@ def test_a_step_count_cannot_exceed_what_is_there():
     assert len(list(from_pydataset(Batches(5), num_batches=3).whole().pieces())) == 3
     with pytest.raises(SourceError, match="num_batches is 6, but the PyDataset has 5"):
         from_pydataset(Batches(5), num_batches=6)
-    assert [len(list(part.pieces())) for part in from_pydataset(Batches(2)).split(num_shards=3)] == [1, 1, 0]
+
+
+def test_fewer_batches_than_shards_are_read_from_the_front():
+    assert from_pydataset(Batches(2)).split(num_shards=3) is None
+    parts = from_pydataset(Batches(2), unbatch=False).split(num_shards=3)     # a record is a batch
+    assert [len(list(part.pieces())) for part in parts] == [1, 1, 0]
 
 
 def test_a_data_set_that_fills_one_array_again_is_safe_with_a_worker():
@@ -664,8 +669,8 @@ def test_a_local_pydataset_cannot_go_to_a_process():
     ("data/train", "is text, not records"),
     ({"x": X}, "from_tensor_slices"),
     ((X, Y), "from_tensor_slices"),
-    (5, "a int cannot be converted"),
-    (None, "NoneType cannot be converted"),
+    (5, "int objects cannot be converted"),
+    (None, "NoneType objects cannot be converted"),
 ])
 def test_what_cannot_be_converted_is_named_with_what_can(candidate, message):
     with pytest.raises(SourceError, match=message):

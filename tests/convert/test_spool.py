@@ -10,7 +10,7 @@ import pytest
 
 import recordio
 from recordio import TensorSpec, stream
-from recordio.convert import run
+from recordio.convert import writing
 from tests.convert import given
 from tests.convert.interrupting import Calls, Failure
 
@@ -51,7 +51,7 @@ def test_only_chunks_at_a_boundary_are_compressed_again(num_shards, tmp_path, mo
 
 def test_the_cut_bytes_do_not_depend_on_who_compresses(tmp_path, monkeypatch):
     for name, threads in (("one", 1), ("five", 5)):
-        monkeypatch.setattr(run, "default_workers", lambda threads=threads: threads)
+        monkeypatch.setattr(writing, "default_workers", lambda threads=threads: threads)
         recordio.convert(given.plain, tmp_path / name, num_shards=5, **OPTIONS)
     assert given.files(tmp_path / "one") == given.files(tmp_path / "five")
 
@@ -139,7 +139,7 @@ def test_a_complete_spool_that_was_damaged_is_made_good(place, tmp_path, monkeyp
         return original(target, num_shards, shard_id)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "cut_spool", cut)
+        patch.setattr(writing, "cut_spool", cut)
         with pytest.raises(Failure):
             recordio.convert(given.plain, path, num_shards=6, **OPTIONS)
     spool = path / ".unfinished" / "spool.rio"
