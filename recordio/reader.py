@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from recordio.buffers import Buffers
 from recordio.chunks.encoding import DEFAULT_FRAME_SIZE
 from recordio.columns import Array, ColumnValues, concat, empty, memory_size, slice_rows, take_rows
 from recordio.errors import DataError, MismatchError, RecordIOError
@@ -42,6 +43,7 @@ DEFAULT_CACHE_SIZE = 64 << 20  # bytes of decoded frames, in each process
 # Rows are read in tasks of so many raw bytes: one that is much smaller loses to the GIL, a larger one to the caches.
 _MIN_TASK_SIZE, _MAX_TASK_SIZE = 1 << 20, 8 << 20
 _MAX_ALIGNED_SIZE = 16 << 20  # of a batch that is one task
+_MAX_LENT_SIZE = 128 << 20  # of rows that are used again once the caller has dropped them
 _SHARED_SIZE = 4 << 10  # read of a chunk, from which its bytes take longer than its steps: threads can share them
 _FRAME_ENTRY_SIZE = 120  # bytes that one frame of a cached directory takes in memory, about
 
@@ -217,16 +219,17 @@ class DataSetReader:
         """
         bounds = self._task_bounds(start, stop, ordinals, workers=workers, align=align)
         tasks = [*pairwise(bounds)]
+        buffers = Buffers(_MAX_LENT_SIZE)
         if len(tasks) < 2 or workers < 1:
             for low, high in tasks:
-                yield from self._read_range(low, high, ordinals, on_corrupt)
+                yield from self._read_range(low, high, ordinals, on_corrupt, buffers)
             return
 
         def read(task: tuple[int, int]) -> tuple[list[Rows], RecordIOError | None]:
-            # What stands before damage is handed out before the damage is raised.
+            # Whole chunks before damage are handed out before the damage is raised.
             pieces: list[Rows] = []
             try:
-                pieces.extend(self._read_range(*task, ordinals, on_corrupt))
+                pieces.extend(self._read_range(*task, ordinals, on_corrupt, buffers))
             except RecordIOError as error:
                 return pieces, error
             return pieces, None
@@ -289,18 +292,18 @@ class DataSetReader:
         return size if isinstance(size, int) else DEFAULT_FRAME_SIZE
 
     def _read_range(
-        self, start: int, stop: int, ordinals: Sequence[int], on_corrupt: OnCorrupt
+        self, start: int, stop: int, ordinals: Sequence[int], on_corrupt: OnCorrupt, buffers: Buffers
     ) -> Iterator[Rows]:
         """Rows [start, stop), shard by shard."""
         shard_id = int(self.first_records.searchsorted(start, side="right")) - 1
         while start < stop:
             end = min(stop, int(self.first_records[shard_id + 1]))
             if start < end:
-                yield from self._read_in_shard(shard_id, start, end, ordinals, on_corrupt)
+                yield from self._read_in_shard(shard_id, start, end, ordinals, on_corrupt, buffers)
             start, shard_id = end, shard_id + 1
 
     def _read_in_shard(
-        self, shard_id: int, start: int, stop: int, ordinals: Sequence[int], on_corrupt: OnCorrupt
+        self, shard_id: int, start: int, stop: int, ordinals: Sequence[int], on_corrupt: OnCorrupt, buffers: Buffers
     ) -> Iterator[Rows]:
         try:
             shard = self.shard(shard_id)
@@ -315,7 +318,7 @@ class DataSetReader:
         if len(self.schema.columns) <= chunk_runs.MAX_COLUMNS_AT_ONCE:
             rows = None
             with contextlib.suppress(RecordIOError):  # found again below, with its place
-                rows = chunk_runs.read_rows(shard, start - base, stop - base, ordinals)
+                rows = chunk_runs.read_rows(shard, start - base, stop - base, ordinals, buffers)
             if rows is not None:
                 yield Rows(start, stop, rows)
                 return

@@ -20,6 +20,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from recordio.buffers import Buffers
 from recordio.chunks.directories import Directories, decode_directories
 from recordio.chunks.frame_parts import check_bool, check_elements, check_variable, parse_frames
 from recordio.chunks.narrow import may_encode, raw_size_fits, widen_into
@@ -41,8 +42,13 @@ _DECODED_SIZE = 512 << 10  # raw bytes of frames that are decoded in one step, o
 MAX_COLUMNS_AT_ONCE = 256  # of the schema: the directories of wider ones cost more than the steps saved
 
 
-def read_rows(shard: ShardReader, start: int, stop: int, ordinals: Sequence[int]) -> list[ColumnValues]:
+def read_rows(
+    shard: ShardReader, start: int, stop: int, ordinals: Sequence[int], buffers: Buffers
+) -> list[ColumnValues]:
     """Read and decode the rows [start, stop) of some columns, ordinals in the shard; the caller's own.
+
+    Args:
+        buffers: lends the memory of large arrays.
 
     Raises:
         RecordIOError: something is wrong in one of the chunks, which is not named.
@@ -92,7 +98,7 @@ def read_rows(shard: ShardReader, start: int, stop: int, ordinals: Sequence[int]
                 raise MalformedError("a frame that is not as large as its rows")
         elif not frames.widths.all():
             raise MalformedError("no length width in a variable column")
-        rows = _decoder(column, frames)(handle, column, frames)
+        rows = _decoder(column, frames)(handle, column, frames, buffers)
         found.append(slice_rows(column, rows, frames.start, frames.start + stop - start))
     return found
 
@@ -179,7 +185,7 @@ def _select(directories: Directories, ordinal: int, offsets: Array, start: int, 
     )  # fmt: skip
 
 
-def _decoder(column: Column, frames: _Frames) -> Callable[[ReadHandle, Column, _Frames], ColumnValues]:
+def _decoder(column: Column, frames: _Frames) -> Callable[[ReadHandle, Column, _Frames, Buffers], ColumnValues]:
     if column.is_fixed and not column.optional:
         return _decode_fixed
     # Of rows of known rank, none of them None, the directory tells how many numbers stand in front of the values.
@@ -189,12 +195,12 @@ def _decoder(column: Column, frames: _Frames) -> Callable[[ReadHandle, Column, _
     return _decode_numbered if is_told and same_width and is_small else _decode_parts
 
 
-def _decode_fixed(handle: ReadHandle, column: Column, frames: _Frames) -> ColumnValues:
+def _decode_fixed(handle: ReadHandle, column: Column, frames: _Frames, buffers: Buffers) -> ColumnValues:
     """All frames straight into one array; by way of another if some are narrow."""
     num_rows = int(frames.num_records.sum())
-    values = np.empty((num_rows, *(dim or 0 for dim in column.shape or ())), column.numpy_dtype)
+    values = buffers.empty((num_rows, *(dim or 0 for dim in column.shape or ())), column.numpy_dtype)
     is_narrow = bool(frames.encodings.any())
-    raw = np.empty(int(frames.raw_sizes.sum()), np.uint8) if is_narrow else values.reshape(-1).view(np.uint8)
+    raw = buffers.take(int(frames.raw_sizes.sum())) if is_narrow else values.reshape(-1).view(np.uint8)
     target = memoryview(raw)
     codecs, entries = (
         frames.codecs.tolist(),
@@ -255,7 +261,7 @@ class _Waiting:
         self._clear()
 
 
-def _decode_numbered(handle: ReadHandle, column: Column, frames: _Frames) -> ColumnValues:
+def _decode_numbered(handle: ReadHandle, column: Column, frames: _Frames, buffers: Buffers) -> ColumnValues:
     """Frames of one array of numbers and the values, each put to where it belongs; what is stored raw is read there."""
     width = int(frames.widths[0])
     num_numbers = len(column.unknown_dims) if not column.is_string_like else math.prod(column.shape or ())  # type: ignore[arg-type]
@@ -266,8 +272,8 @@ def _decode_numbered(handle: ReadHandle, column: Column, frames: _Frames) -> Col
     growths = frames.growths(column)
     if int(value_sizes.min()) < 0 or (value_sizes * growths % column.numpy_dtype.itemsize).any():
         raise MalformedError("a frame whose values are no whole number of values")
-    numbers = np.empty(int(number_sizes.sum()), np.uint8)
-    values = np.empty(int(value_sizes.sum()), np.uint8)
+    numbers = buffers.take(int(number_sizes.sum()))
+    values = buffers.take(int(value_sizes.sum()))
     into_numbers, into_values = memoryview(numbers), memoryview(values)
     number_ends, value_ends = np.cumsum(number_sizes).tolist(), np.cumsum(value_sizes).tolist()
     number_parts = [into_numbers[start:stop] for start, stop in pairwise([0, *number_ends])]
@@ -296,7 +302,7 @@ def _decode_numbered(handle: ReadHandle, column: Column, frames: _Frames) -> Col
     if frames.encodings.any():
         narrow, narrow_sizes = values, value_sizes
         value_sizes = narrow_sizes * growths
-        values = np.empty(int(value_sizes.sum()), np.uint8)
+        values = buffers.take(int(value_sizes.sum()))
         widen_into(values.view(column.numpy_dtype), column, narrow, frames.encodings, narrow_sizes)
     if column.is_string_like:
         rows = ColumnValues(sum(counts), values, dims=np.zeros((sum(counts), 0), np.int64), lengths=found)
@@ -306,7 +312,7 @@ def _decode_numbered(handle: ReadHandle, column: Column, frames: _Frames) -> Col
     return rows
 
 
-def _decode_parts(handle: ReadHandle, column: Column, frames: _Frames) -> ColumnValues:
+def _decode_parts(handle: ReadHandle, column: Column, frames: _Frames, _buffers: Buffers) -> ColumnValues:
     """Frames of several parts: cut together as far as their numbers and values have the same width."""
     codecs, kinds = frames.codecs.tolist(), [*zip(frames.widths.tolist(), frames.encodings.tolist())]
     entries = np.stack([frames.num_records, frames.raw_sizes, frames.stored_sizes, frames.crcs], axis=1).tolist()

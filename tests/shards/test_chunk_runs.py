@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 import recordio
 from recordio import MsgpackSpec, TensorSpec
+from recordio.buffers import Buffers
 from recordio.columns import ColumnValues, concat, slice_rows
 from recordio.format.codec import CODEC_RAW, CODEC_ZSTD
 from recordio.shards.chunk_runs import read_rows
@@ -85,7 +87,7 @@ def test_any_range_is_as_chunk_by_chunk(path: Path):
     ranges += [tuple(sorted(rng.choice(num_records + 1, 2, replace=False).tolist())) for _ in range(20)]
     for start, stop in ranges:
         for ordinals in (list(everything), [0, 5, 8], [len(columns) - 1], [4]):
-            found = read_rows(shard, start, stop, ordinals)
+            found = read_rows(shard, start, stop, ordinals, Buffers(1 << 20))
             for ordinal, rows in zip(ordinals, found, strict=True):
                 wanted = slice_rows(columns[ordinal], expected[ordinal], start, stop)
                 assert rows.num_rows == stop - start
@@ -174,7 +176,7 @@ def test_chunks_of_any_widths_are_as_chunk_by_chunk(narrow: Path):
     ranges += [tuple(sorted(rng.choice(num_records + 1, 2, replace=False).tolist())) for _ in range(30)]
     for start, stop in ranges:
         for ordinals in (list(everything), [0], [3], [4, 1]):
-            for ordinal, rows in zip(ordinals, read_rows(shard, start, stop, ordinals), strict=True):
+            for ordinal, rows in zip(ordinals, read_rows(shard, start, stop, ordinals, Buffers(1 << 20)), strict=True):
                 wanted = slice_rows(columns[ordinal], expected[ordinal], start, stop)
                 for one, other in zip(arrays(rows), arrays(wanted), strict=True):
                     np.testing.assert_array_equal(one, other)
@@ -214,7 +216,8 @@ def test_hostile_widths_are_refused_by_both_paths(path: Path):
     """A run of chunks is not more trusting than one chunk."""
     reader: Any = recordio.open(path)._reader
     shard = reader.shard(0)
-    for read in (lambda: read_rows(shard, 0, reader.num_records, [0]), lambda: shard.read_chunk(0, [0])):
+    run = partial(read_rows, shard, 0, reader.num_records, [0], Buffers(1 << 20))
+    for read in (run, lambda: shard.read_chunk(0, [0])):
         with pytest.raises(recordio.MalformedError):
             read()
 
