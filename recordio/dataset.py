@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, overload
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 
@@ -103,8 +103,20 @@ class Dataset:
 
     @property
     def lost(self) -> tuple[LostRange, ...]:
-        """Under on_corrupt="skip": the records that reading has had to leave out up to now, in this process."""
-        return tuple(sorted(self._lost, key=lambda lost: (lost.start, lost.stop, lost.column or "")))
+        """Under on_corrupt="skip": the ranges of records that cannot be read, as far as reading has met them up to now.
+
+        Of this data set and all views that were made of it, in this process; a range has a record in view of the one
+        that met it. No two ranges of the same column of a chunk overlap; records that several columns have lost are in
+        the ranges of each.
+        """
+        merged: list[LostRange] = []
+        for lost in sorted(self._lost, key=lambda lost: (lost.shard, lost.chunk or 0, lost.column or "", lost.start)):
+            last = merged[-1] if merged else None
+            if last is not None and lost.start <= last.stop and replace(lost, start=last.start, stop=last.stop) == last:
+                merged[-1] = replace(last, stop=max(last.stop, lost.stop))
+            else:
+                merged.append(lost)
+        return tuple(sorted(merged, key=lambda lost: (lost.start, lost.stop, lost.column or "")))
 
     def __reduce__(self) -> tuple[Any, ...]:
         reader, rows, ordinals = self._reader, self._rows, self._ordinals
@@ -125,7 +137,7 @@ class Dataset:
     @overload
     def __getitem__(self, key: slice) -> Dataset: ...
     @overload
-    def __getitem__(self, key: int | Sequence[int] | Array) -> Any: ...
+    def __getitem__(self, key: SupportsIndex | Sequence[SupportsIndex] | Array) -> Any: ...
     def __getitem__(self, key: Any) -> Any:
         """One record, a view, or one batch.
 
@@ -138,7 +150,9 @@ class Dataset:
             on_corrupt="skip" as well: a record that is asked for by number cannot be left out.
         """
         if isinstance(key, slice):
-            return replace(self, _rows=self._rows[key])
+            rows = self._rows[key]
+            # Steps of any size give these: arithmetic on them is in int64.
+            return replace(self, _rows=rows if len(rows) > 1 else range(rows[0], rows[0] + 1) if rows else range(0))
         if isinstance(key, (list, tuple, range)) or (isinstance(key, np.ndarray) and key.ndim):
             return self._batch(self._numbers(key))
         if isinstance(key, bool | np.bool_):
@@ -164,7 +178,8 @@ class Dataset:
         unflatten, columns = self.schema.unflatten, self.schema.columns
         for rows in self.stream_columns():
             for leaves in zip(*map(record_leaves, columns, rows), strict=True):
-                yield unflatten(list(leaves))
+                # Copies, so that a record that is kept does not keep the megabytes that were decoded with it.
+                yield unflatten([leaf.copy() if isinstance(leaf, np.ndarray) else leaf for leaf in leaves])
 
     def __reversed__(self) -> Iterator[Any]:
         return iter(self[::-1])
@@ -192,12 +207,15 @@ class Dataset:
             workers: threads that read and decode ahead; as many as there are processors by default.
 
         Raises:
-            RequestError: batch_size is below 1.
+            RequestError: batch_size or workers is below 1.
         """
         batch_size = operator.index(batch_size)
         if batch_size < 1:
             raise RequestError(f"batch_size {batch_size} is below 1")
-        return Batches(self, batch_size, drop_remainder, default_workers() if workers is None else workers)
+        workers = default_workers() if workers is None else operator.index(workers)
+        if workers < 1:
+            raise RequestError(f"workers {workers} is below 1")
+        return Batches(self, batch_size, drop_remainder, workers)
 
     # -- columns: what converters and batches read --
 
@@ -224,7 +242,7 @@ class Dataset:
             low, high, self._ordinals, workers=workers, on_corrupt=self._on_corrupt, align=align
         )
         for piece in reader:
-            self._lost.update(dict.fromkeys(piece.lost))
+            self._note_lost(piece.lost)
             columns = piece.columns
             if rows.step != 1:
                 numbers = np.arange(piece.start, piece.stop) if piece.numbers is None else piece.numbers
@@ -232,6 +250,14 @@ class Dataset:
                 columns = [take_rows(c, v, kept) for c, v in zip(self.schema.columns, columns, strict=True)]
             if columns[0].num_rows:
                 yield columns
+
+    def _note_lost(self, ranges: Iterable[LostRange]) -> None:
+        rows = self._rows if self._rows.step > 0 else self._rows[::-1]
+        for lost in ranges:
+            # The first row in view that is not before the range.
+            steps = max(0, -(-(lost.start - rows.start) // rows.step))
+            if steps < len(rows) and rows[steps] < lost.stop:
+                self._lost[lost] = None
 
     def _scattered(self) -> Iterator[list[ColumnValues]]:
         if self._on_corrupt == "skip":
@@ -241,7 +267,7 @@ class Dataset:
                 piece.lost for piece in self._reader.stream(low, high, self._ordinals, workers=1, on_corrupt="skip")
             ]
             ranges = [found for part in lost for found in part]
-            self._lost.update(dict.fromkeys(ranges))
+            self._note_lost(ranges)
         else:
             ranges = []
         for start in range(0, len(self._rows), _SCATTERED_RECORDS):
@@ -252,8 +278,8 @@ class Dataset:
                 yield self._reader.rows(numbers, self._ordinals)
 
     def _numbers(self, key: Any) -> Array:
-        if isinstance(key, list | tuple) and any(isinstance(item, bool | np.bool_) for item in key):
-            raise TypeError("a batch is picked by a list of ints, not of bools")
+        if not isinstance(key, np.ndarray) or (key.dtype == object and key.ndim == 1):
+            key = _integers(key, len(self))
         indices = np.asarray(key)
         if not indices.size:
             return np.empty(0, np.int64)
@@ -276,6 +302,24 @@ class Dataset:
         )
 
 
+def _integers(key: Iterable[Any], num_records: int) -> Array:
+    if isinstance(key, range):
+        key = list(key)
+    indices = []
+    for item in key:
+        if isinstance(item, bool | np.bool_):
+            raise TypeError("a batch is picked by a list of ints, not of bools")
+        try:
+            indices.append(operator.index(item))
+        except TypeError:
+            raise TypeError(f"a batch is picked by a list of ints, not of {type(item).__name__}") from None
+    try:
+        return np.array(indices, np.int64)
+    except OverflowError:
+        wrong = next(index for index in indices if not -num_records <= index < num_records)
+        raise IndexError(f"record {wrong} of a data set of {num_records} records") from None
+
+
 # Rows further apart than this are picked one by one; nearer ones are read in order and thinned out.
 _STREAM_STEP = 16
 _SCATTERED_RECORDS = 1024
@@ -287,6 +331,10 @@ class Batches:
 
     Every batch has the structure of a record. Fixed-shape columns are arrays `[B, ...]`; `str`, `bytes` and ragged
     columns are `Ragged`; optional fixed columns `numpy.ma`; unknown rank and msgpack object arrays.
+
+    Batches that are iterated over share no byte, but lie side by side in buffers of some megabytes, which live as long
+    as one of them: copy what you keep for long. Under on_corrupt="skip" iteration leaves damaged records out, and gives
+    fewer batches than `len` says; `[i]` counts all records, and raises where one is damaged.
     """
 
     dataset: Dataset
@@ -303,7 +351,7 @@ class Batches:
         """Of one record: every leaf of a batch has one more axis, in front."""
         return self.dataset.element_spec
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: SupportsIndex) -> Any:
         """Batch `index`, by arithmetic.
 
         Raises:
@@ -312,7 +360,7 @@ class Batches:
         found = operator.index(index)
         found += len(self) if found < 0 else 0
         if not 0 <= found < len(self):
-            raise IndexError(f"batch {index} of {len(self)} batches")
+            raise IndexError(f"batch {operator.index(index)} of {len(self)} batches")
         stop = min(len(self.dataset), (found + 1) * self.batch_size)
         return self.dataset.make_batch(self.dataset.read_columns(found * self.batch_size, stop))
 
@@ -378,7 +426,9 @@ def open_dataset(
     """
     if on_corrupt not in ("raise", "skip"):
         raise RequestError(f"on_corrupt is {on_corrupt!r}", advice="Use 'raise' or 'skip'")
-    reader = open_data_set(os.fspath(path), storage=_storage, cache_size=cache_size, may_be_cut=on_corrupt == "skip")
+    if type(cache_size) is not int or cache_size < 0:
+        raise RequestError(f"cache_size {cache_size!r} is not a number of bytes")
+    reader = open_data_set(os.fsdecode(path), storage=_storage, cache_size=cache_size, may_be_cut=on_corrupt == "skip")
     schema = reader.schema
     dataset = Dataset(reader, range(reader.num_records), schema, tuple(range(len(schema.columns))), on_corrupt)
     return dataset if columns is None else dataset.select_columns(columns)

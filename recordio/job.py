@@ -23,6 +23,7 @@ from recordio.errors import RequestError, SourceError
 from recordio.format.index import INDEX_NAME, encode_index
 from recordio.job_paths import (
     JOB_VERSION,
+    LOCK_NAME,
     SHARD_NAME,
     WORK_NAME,
     FinishedShard,
@@ -43,7 +44,7 @@ class Job:
     def __init__(self, storage: Storage, path: str) -> None:
         self.paths = JobPaths(storage, path)
         self._storage = storage
-        self._lock = WriteLock(os.path.join(self.paths.work, "lock"), directory=path)
+        self._lock = WriteLock(self.paths.lock, directory=path)
         self._made_directory = False
 
     def begin(self, request: dict[str, Any], *, overwrite: bool, resume: bool) -> bool:
@@ -183,7 +184,7 @@ class Job:
         self.check_free(overwrite=overwrite)
         self._remove_unnamed(named_by_index(storage, paths.path))
         for name in storage.list(paths.work):
-            if name != "lock":
+            if name != LOCK_NAME:
                 storage.remove(os.path.join(paths.work, name))
         storage.write_file(os.path.join(paths.work, "job.json"), json.dumps(request, sort_keys=True).encode())
         return False
@@ -197,7 +198,7 @@ class Job:
         # The request goes first: what is left of a work directory without it is nobody's.
         self._storage.remove(os.path.join(self.paths.work, "job.json"))
         for name in self._storage.list(self.paths.work):
-            if name != "lock":
+            if name != LOCK_NAME:
                 self._storage.remove(os.path.join(self.paths.work, name))
         self._lock.release()
         self._storage.remove_empty_directory(self.paths.work)
@@ -208,7 +209,7 @@ def describe_unfinished(storage: Storage, path: str) -> str | None:
     paths = JobPaths(storage, path)
     if not storage.exists(paths.work):
         return None
-    holder = is_locked(os.path.join(paths.work, "lock"))
+    holder = is_locked(paths.lock)
     text = describe_finished(paths)
     return f"{text}, {holder} is writing" if holder else text
 

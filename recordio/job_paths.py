@@ -27,6 +27,7 @@ from recordio.shards.shard_reader import read_shard_front
 from recordio.storage import Storage
 
 WORK_NAME = ".unfinished"
+LOCK_NAME = "lock"
 JOB_VERSION = 1
 SHARD_NAME = re.compile(r"shard-([0-9]{5,7})-[0-9a-f]{8}\.rio", re.ASCII)
 _NOTE_NAME = re.compile(r"shard-([0-9]{5,7})\.done", re.ASCII)
@@ -52,6 +53,10 @@ class JobPaths:
     @property
     def work(self) -> str:
         return os.path.join(self.path, WORK_NAME)
+
+    @property
+    def lock(self) -> str:
+        return os.path.join(self.work, LOCK_NAME)
 
     @property
     def index(self) -> str:

@@ -18,6 +18,7 @@ from recordio.format import layout
 from recordio.format.index import INDEX_NAME, Index, data_set_fingerprint, decode_index
 from recordio.job import describe_unfinished
 from recordio.job_paths import JobPaths, shard_entry
+from recordio.lock import is_locked
 from recordio.shards.shard_reader import read_shard_front
 from recordio.storage import Storage
 
@@ -62,8 +63,13 @@ def _read_index(index_path: str, path: str, directory: str, storage: Storage) ->
 def _no_index(path: str, storage: Storage) -> RecordIOError:
     unfinished = describe_unfinished(storage, path)
     if unfinished is not None:
-        resumable = (JobPaths(storage, path).request() or {}).get("resumable")
-        advice = "Go on with it: convert(..., resume=True)" if resumable else "Write it again"
+        paths = JobPaths(storage, path)
+        if is_locked(paths.lock):
+            advice = "Wait until it has ended"
+        elif (paths.request() or {}).get("resumable"):
+            advice = "Go on with it: convert(..., resume=True)"
+        else:
+            advice = "Write it again"
         return IncompleteError(f"writing into this directory has not ended: {unfinished}", path=path, advice=advice)
     shards = sum(name.endswith(".rio") for name in storage.list(path))
     if shards:

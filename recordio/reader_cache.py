@@ -1,11 +1,15 @@
 """What one process keeps of a data set that it reads: open files, checked chunk tables, decoded frames.
 
-A process that was forked makes its own (`recordio.process_local`): open files must not be shared.
+A process that was forked makes its own (`recordio.process_local`): open files must not be shared. Where the process may
+open no more files, the caches of all data sets let theirs go.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
+import weakref
 from collections import OrderedDict
 from typing import Any
 
@@ -29,6 +33,8 @@ class ReaderCache:
         self._handles: OrderedDict[str, ReadHandle] = OrderedDict()
         self._entries: OrderedDict[Key, tuple[Any, int]] = OrderedDict()
         self._filled = 0
+        self._process_id = os.getpid()
+        _caches.add(self)
 
     def open_file(self, path: str) -> ReadHandle:
         """The open file; it is closed when it was dropped here and its last read has ended."""
@@ -37,12 +43,26 @@ class ReaderCache:
             if handle is not None:
                 self._handles.move_to_end(path)
                 return handle
-        handle = self._storage.open(path)
+        try:
+            handle = self._storage.open(path)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            for cache in list(_caches):
+                cache.close_files()
+            handle = self._storage.open(path)
         with self._lock:
             self._handles[path] = handle
             while len(self._handles) > _MAX_OPEN_FILES:
                 self._handles.popitem(last=False)
         return handle
+
+    def close_files(self) -> None:
+        """Let all files go; those that are being read close when their read has ended."""
+        # The lock of a cache of the process that this is a fork of may be held by a thread that is not here.
+        if self._process_id == os.getpid():
+            with self._lock:
+                self._handles.clear()
 
     def get(self, key: Key) -> Any:
         """What is kept under the key, or None."""
@@ -64,3 +84,6 @@ class ReaderCache:
             self._entries[key] = (value, size)
             while self._filled > self._size:
                 self._filled -= self._entries.popitem(last=False)[1][1]
+
+
+_caches: weakref.WeakSet[ReaderCache] = weakref.WeakSet()

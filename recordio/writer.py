@@ -13,6 +13,7 @@ Spec: spec/format.md, section 9.
 from __future__ import annotations
 
 import os
+import threading
 from types import TracebackType
 from typing import Any
 
@@ -36,6 +37,18 @@ def default_workers() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def absolute_path(path: str | os.PathLike[str]) -> str:
+    """The path, whatever the process changes its directory to.
+
+    Raises:
+        RequestError: it is empty, which would mean the current directory.
+    """
+    name = os.fsdecode(path)
+    if not name:
+        raise RequestError("the path is empty", advice="Name the directory of the data set; '.' is the current one")
+    return os.path.abspath(name)
 
 
 def check_sharding(num_shards: int | None, shard_size: int | None) -> None:
@@ -83,7 +96,8 @@ def make_target(
 class Writer:
     """Writes a data set of typed records; use it in a `with` block.
 
-    Compression runs on threads beside the caller. Records are copied before `write` returns.
+    Compression runs on threads beside the caller. Records are copied before `write` returns. Several threads may write:
+    each record, or batch, is stored whole, in the order in which the calls came. A forked process may not.
 
     Args:
         path: the data set directory; made if it is not there.
@@ -125,7 +139,7 @@ class Writer:
         check_sharding(num_shards, shard_size)
         if workers is not None and (type(workers) is not int or workers < 1):
             raise RequestError(f"workers {workers!r} is not a number of threads, 1 or more")
-        self.path = os.fspath(path)
+        self.path = absolute_path(path)
         self.schema = Schema.from_signature(spec)
         self._num_shards = num_shards
         self._shard_size = shard_size or DEFAULT_SHARD_SIZE
@@ -138,6 +152,8 @@ class Writer:
         self._stream: RecordStream | None = None
         self._sink: ShardSequence | Spool | None = None
         self._failure: BaseException | None = None  # what a write ended with, so that shards may lack a part
+        self._lock = threading.Lock()
+        self._process_id = 0
         self.num_records = 0
 
     @property
@@ -153,13 +169,14 @@ class Writer:
         self._job.begin({"resumable": False, "num_shards": self._num_shards}, overwrite=self._overwrite, resume=False)
         self._sink, self._stream = sink, stream
         self._failure, self.num_records = None, 0
+        self._process_id = os.getpid()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._stream is None:
-            return
+        if self._stream is None or self._process_id != os.getpid():
+            return  # a fork that leaves the block leaves what its parent is writing
         if kind is None:
             try:
                 self._commit()
@@ -176,15 +193,16 @@ class Writer:
             SignatureError: it does not match the spec, or a value would change; nothing of it is stored.
             RequestError: the writer is not open.
         """
-        stream = self._open_stream()
-        try:
-            stream.write(record, self.num_records)
-        except SignatureError:
-            raise
-        except BaseException as error:
-            self._failure = error
-            raise
-        self.num_records += 1
+        with self._lock:
+            stream = self._open_stream()
+            try:
+                stream.write(record, self.num_records)
+            except SignatureError:
+                raise
+            except BaseException as error:
+                self._failure = error
+                raise
+            self.num_records += 1
 
     def write_batch(self, batch: Any) -> None:
         """Append a batch: the structure of a record, every leaf with a leading axis B.
@@ -195,18 +213,24 @@ class Writer:
             SignatureError: naming the first record that does not match; nothing of the batch is stored.
             RequestError: the writer is not open.
         """
-        stream = self._open_stream()
-        try:
-            self.num_records += stream.write_batch(batch, self.num_records)
-        except SignatureError:
-            raise
-        except BaseException as error:
-            self._failure = error
-            raise
+        with self._lock:
+            stream = self._open_stream()
+            try:
+                self.num_records += stream.write_batch(batch, self.num_records)
+            except SignatureError:
+                raise
+            except BaseException as error:
+                self._failure = error
+                raise
 
     def _open_stream(self) -> RecordStream:
         if self._stream is None:
             raise RequestError("the writer is not open", path=self.path, advice="Write inside its `with` block")
+        if self._process_id != os.getpid():
+            raise RequestError(
+                f"the writer belongs to process {self._process_id}, and this is its fork", path=self.path,
+                advice="Write in one process, or let recordio.convert run several",
+            )  # fmt: skip
         self._check_whole()
         return self._stream
 

@@ -266,3 +266,70 @@ def test_a_bool_is_no_record_number(key):
     """Neither alone nor in a list: it would be read as 0 or 1."""
     with pytest.raises(TypeError, match="bool"):
         recordio.from_tensor_slices({"x": np.arange(3)})[key]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_an_iteration_does_not_go_on_in_a_fork(path: Path) -> None:
+    """Its threads are not there: an error, not a hang (the error itself: tests/execute/test_pool.py)."""
+    iterator = iter(recordio.open(path).batch(100, workers=2))
+    next(iterator)
+
+    def go_on() -> bool:
+        try:
+            for _ in iterator:
+                pass
+        except recordio.WorkerError as error:
+            return "fork" in str(error)
+        return True  # all was decoded before the fork
+
+    assert _in_child(go_on) == 0
+    assert sum(len(batch["id"]) for batch in iterator) == COUNT - 100
+
+
+def test_a_record_that_is_kept_keeps_nothing_else(path: Path) -> None:
+    """A reservoir of records must not hold the megabytes that were decoded with them."""
+    for found in [*recordio.open(path)][::100]:
+        array = found["list"]
+        while isinstance(array.base, np.ndarray):
+            array = array.base
+        assert array.nbytes <= 5 * 4
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_NOFILE"), reason="needs a limit of open files")
+def test_many_data_sets_of_many_shards_do_not_run_out_of_files(tmp_path: Path) -> None:
+    """Files of data sets that are not being read are let go when the process may open no more."""
+    with recordio.Writer(tmp_path / "set", recordio.TensorSpec((), "int64"), num_shards=60) as writer:
+        writer.write_batch(np.arange(600))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, limits[1]))
+    try:
+        opened = [recordio.open(tmp_path / "set") for _ in range(8)]
+        for _ in range(2):
+            for ds in opened:
+                assert [int(number) for number in ds] == list(range(600))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_indices_of_any_int_type(path: Path) -> None:
+    ds = recordio.open(path, columns="id")
+    assert ds[[np.int64(3), np.uint64(4), 5]]["id"].tolist() == [3, 4, 5]
+    assert ds[np.array([3, 4], object)]["id"].tolist() == [3, 4]
+    assert ds[range(3, 9, 2)]["id"].tolist() == [3, 5, 7]
+    assert ds[:: 2**63][[0]]["id"].tolist() == [0]
+    assert ds[5 :: -(2**70)][0]["id"] == 5
+    for wrong in ([2**70], [-(2**70)], [COUNT], np.array([2**63], np.uint64)):
+        with pytest.raises(IndexError):
+            ds[wrong]
+    for strange in ([1.0], ["a"], [True], [None], np.array([1.0]), np.array([[1]])):
+        with pytest.raises(TypeError):
+            ds[strange]
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_workers_and_cache_size_are_checked(path: Path, workers: int) -> None:
+    with pytest.raises(recordio.RequestError, match="workers"):
+        recordio.open(path).batch(10, workers=workers)
+    with pytest.raises(recordio.RequestError, match="cache_size"):
+        recordio.open(path, cache_size=-1)

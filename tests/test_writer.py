@@ -469,3 +469,91 @@ def test_num_shards_gives_equal_ranges(tmp_path: Path, records: int, shards: int
     ds = recordio.open(write(tmp_path / "set", range(records), num_shards=shards, chunk_size=40))
     assert [shard.num_records for shard in ds.shards] == expected
     assert [record["id"] for record in ds] == list(range(records))
+
+
+# -- threads, forks, directories --
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_threads_may_share_a_writer(tmp_path: Path, batched: bool) -> None:
+    """Every record of every thread is stored once, those of a thread in its order."""
+    num_threads, count = 6, 20_000
+
+    def work(thread: int) -> None:
+        numbers = range(thread * count, (thread + 1) * count)
+        if batched:
+            for start in range(0, count, 100):
+                writer.write_batch(np.array(numbers[start : start + 100], np.int64))
+        else:
+            for number in numbers:
+                writer.write(number)
+
+    with recordio.Writer(tmp_path / "set", recordio.TensorSpec((), "int64"), chunk_size=4000) as writer:
+        threads = [threading.Thread(target=work, args=(thread,)) for thread in range(num_threads)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert writer.num_records == num_threads * count
+    found = np.concatenate(list(recordio.open(tmp_path / "set").batch(1000)))
+    assert sorted(found.tolist()) == list(range(num_threads * count))
+    for thread in range(num_threads):
+        own = found[found // count == thread]
+        assert (np.diff(own) == 1).all()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("how", ["leaves", "raises", "writes"])
+def test_a_fork_cannot_harm_what_its_parent_writes(tmp_path: Path, how: str) -> None:
+    """Left in the child, the block neither commits nor removes; and a write there is an error, not a hang."""
+    path = tmp_path / "set"
+    pid = -1
+    status = 1
+    try:
+        with recordio.Writer(path, SPEC, chunk_size=60) as writer:
+            for number in range(100):
+                writer.write(record(number))
+            pid = os.fork()
+            if pid == 0:
+                if how == "raises":
+                    raise SystemExit(0)
+                if how == "writes":
+                    try:
+                        writer.write(record(0))
+                    except recordio.RequestError:
+                        status = 0
+            else:
+                assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+                writer.write(record(100))
+        if how == "leaves":
+            status = 0
+    except SystemExit:
+        status = 0
+    finally:
+        if pid == 0:
+            os._exit(status)
+    assert ids(path) == list(range(101))
+
+
+def test_a_relative_path_is_where_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that changes its directory inside the block loses nothing."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with recordio.Writer("set", SPEC) as writer:
+        writer.write(record(0))
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        writer.write(record(1))
+    assert ids(tmp_path / "set") == [0, 1]
+    with recordio.Writer(os.fsencode(tmp_path / "bytes"), SPEC) as writer:  # type: ignore[arg-type]
+        writer.write(record(2))
+    assert [found["id"] for found in recordio.open(os.fsencode(tmp_path / "bytes"))] == [2]  # type: ignore[arg-type]
+    with pytest.raises(recordio.RequestError, match="empty"):
+        recordio.Writer("", SPEC)
+
+
+def test_whoever_opens_too_early_is_told_to_wait(tmp_path: Path) -> None:
+    with recordio.Writer(tmp_path / "set", SPEC) as writer:
+        writer.write(record(0))
+        with pytest.raises(recordio.IncompleteError, match="Wait until it has ended"):
+            recordio.open(tmp_path / "set")

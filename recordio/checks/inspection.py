@@ -247,7 +247,7 @@ def _unfinished(storage: Storage, path: str, error: IncompleteError) -> Inspecti
     planned, options = request.get("num_shards"), request.get("options")
     return Inspection(
         path=path, kind="data set", state="unfinished", resumable=bool(request.get("resumable")),
-        writer=is_locked(os.path.join(paths.work, "lock")), schema=schema,
+        writer=is_locked(paths.lock), schema=schema,
         num_shards=planned if isinstance(planned, int) else None, num_finished_shards=paths.num_finished(),
         options=options if isinstance(options, dict) else None,
         columns=tuple(_column(column, None, None) for column in schema.columns) if schema is not None else (),

@@ -120,7 +120,7 @@ def ordered_map(
 
     Raises:
         Exception: what the function raised for the earliest item that failed; the rest is cancelled.
-        WorkerError: a worker process died.
+        WorkerError: a worker process died, or this is a fork of the process that began: its threads are not here.
         RequestError: window is below 1.
     """
     return _ordered(executor, fn, items, _check_window(window), describe, return_exceptions)
@@ -138,8 +138,14 @@ def _ordered(
     numbered = enumerate(items)
     stopped: Exception | None = None      # why nothing more is submitted
     exhausted = False
+    process_id = os.getpid()
     try:
         while True:
+            if os.getpid() != process_id:
+                raise WorkerError(
+                    f"this was begun in process {process_id}, and its threads are not in this fork of it",
+                    advice="Begin a new iteration in each process",
+                )
             while not exhausted and stopped is None and len(pending) < window:
                 try:
                     number, item = next(numbered)

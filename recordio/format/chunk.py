@@ -91,7 +91,10 @@ def decode_chunk_header(data: Buffer, offset: int) -> tuple[ChunkHeader, int]:
     if len(data) < CHUNK_HEADER_SIZE:
         raise TruncatedError(f"the file ends inside a chunk header, after {len(data)} of 64 bytes", offset=offset)
     if bytes(data[:8]) != layout.CHUNK_SYNC:
-        raise MalformedError(f"no chunk begins here: {bytes(data[:8])!r} is not the sync word", offset=offset)
+        raise MalformedError(
+            f"no chunk begins here: {bytes(data[:8])!r} is not the sync word", offset=offset,
+            advice="Restore the file, or open with on_corrupt='skip' to lose this chunk only",
+        )  # fmt: skip
     computed = crc_at(offset, data[:60])
     layout.check_crc(data[60:64], computed, "chunk header", offset=offset)
     identity, chunk_id, num_records, first_record, stored_size, directory_size, directory_crc = _HEADER.unpack(

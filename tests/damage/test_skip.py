@@ -182,6 +182,28 @@ def test_lost_records_of_a_view_are_those_in_view(files: dict[str, bytes]) -> No
     assert {number for one in ds.lost for number in range(one.start, one.stop)} == set(range(15, 20))
 
 
+def test_what_is_lost_is_in_view_and_counted_once(files: dict[str, bytes]) -> None:
+    """Views with steps, backwards too, scan more than they show; several views of one data set meet the same damage."""
+    shard = shard_reader(files, 1)
+    directory = shard.read_directory(1)
+    frame = directory.columns[0].frames[0]
+    first = shard.first_record + int(shard.table.first_records[1])
+    gone = range(first, first + frame.num_records)
+    name = shard_names(files)[1]
+    place = int(shard.table.offsets[1]) + directory.columns[0].offset
+    broken = {**files, name: damage(files[name], place)}
+    steps = [slice(None, None, step) for step in (3, -1, 17, -20)]
+    for key in (*steps, slice(gone[0])):
+        ds = open_files(broken, on_corrupt="skip")
+        rows = range(len(RECORDS))[key]
+        assert len(list(ds[key])) == len(rows) - len({*rows} & {*gone})
+        assert bool(ds.lost) == bool({*rows} & {*gone})
+    ds = open_files(broken, on_corrupt="skip")
+    for key in (slice(gone[0] + 1, None), slice(0, gone[-1]), slice(None)):
+        list(ds[key])
+    assert [(lost.start, lost.stop) for lost in ds.lost] == [(gone.start, gone.stop)]
+
+
 def test_a_projection_loses_only_what_its_own_columns_lost(files: dict[str, bytes]) -> None:
     """Damage in a column that is not read is not met."""
     shard = shard_reader(files, 0)

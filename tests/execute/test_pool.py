@@ -311,3 +311,23 @@ def test_processes_end_when_their_parent_is_killed(tmp_path: Path):
         for _ in range(200):
             os.kill(worker, 0)
             time.sleep(0.05)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_a_fork_cannot_go_on_with_what_its_parent_began():
+    """The threads are not there: waiting for them would never end."""
+    with ThreadPoolExecutor(2) as executor:
+        results = ordered_map(executor, abs, range(100), window=4)
+        assert next(results) == 0
+        pid = os.fork()
+        if not pid:
+            status = 1
+            try:
+                next(results)
+            except WorkerError as error:
+                status = 0 if "fork" in str(error) else 2
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert [*results] == [*range(1, 100)]
