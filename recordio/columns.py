@@ -54,7 +54,7 @@ class ColumnValues:
 class Elements:
     """Values of a column of strings: the user's own `bytes`, which nobody can change, instead of a copy back to back.
 
-    Only those who cut rows for an encoder know of it: `split_rows`, `concat`, and `recordio.chunks.frames`.
+    Only those who cut rows for an encoder know of it: `split_rows`, `concat`, and the encoding of frames.
     """
 
     __slots__ = ("items",)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from recordio.chunks.frames import encode_column
+from recordio.chunks.frame_encoding import encode_column
 from recordio.columns import Array, ColumnValues, row_sizes, slice_rows
 from recordio.errors import RequestError
 from recordio.format import layout

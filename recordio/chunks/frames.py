@@ -1,40 +1,25 @@
-"""Frames: rows of one column <-> stored bytes.
+"""Frames of one column of one chunk -> rows: verified, decoded, and located where one is wrong.
 
-    ColumnValues -> frame boundaries -> narrow values -> raw bytes -> zstd or raw -> CRC        and back, verified
-
-Boundaries, encoding and codec depend on the values and the options alone, so the same rows always give the same bytes.
-Layout inside a frame: spec/format.md, section 6; the directory that lists frames: `recordio.format.chunk`; narrow
-values: `recordio.chunks.narrow`.
+Many chunks at a time are read in `recordio.shards.chunk_runs`; the way there is in `recordio.chunks.frame_encoding`;
+the directory that lists frames: `recordio.format.chunk`.
 
 Spec: spec/format.md, sections 5, 6 and 10.
 """
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
 from recordio.chunks.frame_parts import check_bool, parse_frames
-from recordio.chunks.narrow import check_narrow, growth, narrowed, narrowest, stored_dtype, stored_row_size
+from recordio.chunks.narrow import check_narrow, stored_dtype, stored_row_size
 from recordio.columns import (
     Array,
     ColumnValues,
-    Elements,
-    concat,
-    element_counts,
     empty,
-    offsets,
-    row_sizes,
-    split_places,
 )
 from recordio.errors import ChecksumError, MalformedError, RecordIOError, TruncatedError
-from recordio.format import layout
 from recordio.format.checksum import crc_of_frame
 from recordio.format.chunk import ColumnChunk, Frame
 from recordio.format.codec import (
@@ -42,122 +27,10 @@ from recordio.format.codec import (
     CODEC_ZSTD,
     ENCODING_PLAIN,
     MAX_WHOLE_SIZE,
-    compress_frames,
     decompress,
     decompress_into,
 )
 from recordio.schema import Column
-
-# Stored raw where compression gains less than this share: decoding then costs a copy less (JPEG, noise).
-_MIN_GAIN = 0.1
-# Frames compressed before a column chunk is given up as incompressible.
-_PROBE_FRAMES = 2
-_PROBE_RATIO = 0.97
-_FEW_ROWS = 1024  # up to here, cutting a list is faster than cutting an array
-
-_Parts = list[bytes | memoryview]  # the bytes of one frame, back to back
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodedColumn:
-    """One column of one chunk, ready to be placed."""
-
-    entry: ColumnChunk  # without its offset
-    payload: tuple[bytes | memoryview, ...]  # stored bytes of all frames, in order; may be views of the values
-
-
-def frame_bounds(column: Column, rows: ColumnValues, frame_size: int) -> list[int]:
-    """Row numbers at which frames begin, and the end: a frame closes at the last row that fits `frame_size` bytes."""
-    if column.is_fixed:
-        return _fixed_bounds(column, rows.num_rows, frame_size)
-    # A string counts 4 bytes at least, so that this also bounds the strings of a frame.
-    most = 4 * layout.MAX_FRAME_ELEMENTS if column.is_string_like else frame_size
-    return close_at(row_sizes(column, rows), min(frame_size, most))
-
-
-def _most_elements(column: Column, rows: ColumnValues, bounds: list[int]) -> int:
-    ends = offsets(element_counts(column, rows))[bounds]
-    return int(np.diff(ends).max(initial=0))
-
-
-def _fixed_bounds(column: Column, num_rows: int, frame_size: int) -> list[int]:
-    size = column.row_size + column.optional
-    step = max(1, frame_size // size) if size else num_rows
-    return [*range(0, num_rows, step), num_rows]
-
-
-def close_at(sizes: Array, limit: int) -> list[int]:
-    """Cut consecutive rows into runs of at most `limit` bytes, at least one row each; gives the bounds, from 0 to n."""
-    ends = np.cumsum(sizes)
-    bounds = [0]
-    if len(ends) <= _FEW_ROWS:
-        few: list[int] = ends.tolist()
-        while bounds[-1] < len(few):
-            start = bounds[-1]
-            before = few[start - 1] if start else 0
-            bounds.append(max(start + 1, bisect_right(few, before + limit)))
-        return bounds
-    while bounds[-1] < len(ends):
-        start = bounds[-1]
-        before = int(ends[start - 1]) if start else 0
-        bounds.append(max(start + 1, int(ends.searchsorted(before + limit, side="right"))))
-    return bounds
-
-
-def encode_column(
-    column: Column, rows: ColumnValues | Sequence[ColumnValues], *, frame_size: int, codec: int, level: int
-) -> EncodedColumn:
-    """Encode the rows of one column of one chunk.
-
-    Args:
-        rows: at least one row, in one piece or several; its arrays must stay unchanged until the payload is written.
-        frame_size: raw bytes of a frame.
-        codec: CODEC_ZSTD stores integers as narrow as they are, and compresses where it gains at least 10 %;
-            CODEC_RAW stores what can be read straight into the reader's memory.
-
-    Raises:
-        MalformedError: one row takes more than a frame may hold (1 GiB).
-    """
-    pieces = [rows] if isinstance(rows, ColumnValues) else rows
-    encoding = narrowest(column, pieces) if codec == CODEC_ZSTD else ENCODING_PLAIN
-    width, bounds, parts = _cut(column, narrowed(column, pieces, encoding), frame_size)
-    raw_sizes = [sum(map(len, frame)) for frame in parts]
-    if max(raw_sizes, default=0) * growth(column, encoding) > layout.MAX_FRAME_RAW_SIZE:
-        # The limit counts what stands in front of the values as if it grew too: plain may fit where narrow does not.
-        encoding = ENCODING_PLAIN
-        width, bounds, parts = _cut(column, pieces, frame_size)
-        raw_sizes = [sum(map(len, frame)) for frame in parts]
-    if max(raw_sizes, default=0) > layout.MAX_FRAME_RAW_SIZE:
-        raise MalformedError("one record takes more than 1 GiB in this column", column=column.name)
-    compressed = _compress_frames(parts, level) if codec == CODEC_ZSTD else None
-    stored = parts if compressed is None else compressed
-    frames = []
-    for start, stop, raw_size, frame in zip(bounds[:-1], bounds[1:], raw_sizes, stored, strict=True):
-        checksum = stored_size = 0
-        for part in frame:
-            checksum = crc_of_frame(part, checksum)
-            stored_size += len(part)
-        frames.append(Frame(stop - start, raw_size, stored_size, checksum))
-    num_narrow = 0 if encoding == ENCODING_PLAIN else sum([piece.values.size for piece in pieces])
-    entry = ColumnChunk(
-        codec=CODEC_RAW if compressed is None else CODEC_ZSTD, encoding=encoding, length_width=width, offset=0,
-        stored_size=sum([frame.stored_size for frame in frames]),
-        raw_size=sum(raw_sizes) + num_narrow * ((column.itemsize or 1) - encoding), frames=tuple(frames),
-    )  # fmt: skip
-    return EncodedColumn(entry=entry, payload=tuple(part for frame in stored for part in frame))
-
-
-def _cut(column: Column, pieces: Sequence[ColumnValues], frame_size: int) -> tuple[int, list[int], list[_Parts]]:
-    """Length width, bounds and bytes of the frames; values may be narrow, and the bounds do not depend on it."""
-    if column.is_fixed and not column.optional:
-        bounds = _fixed_bounds(column, sum([piece.num_rows for piece in pieces]), frame_size)
-        return 0, bounds, _fixed_frames(pieces, bounds)
-    joined = concat(pieces)
-    width = 0 if column.is_fixed else _length_width(joined)
-    bounds = frame_bounds(column, joined, frame_size)
-    if column.is_string_like and _most_elements(column, joined, bounds) > layout.MAX_FRAME_ELEMENTS:
-        raise MalformedError("one record has more strings than a frame may hold", column=column.name)
-    return width, bounds, _frame_parts(column, joined, width, bounds)
 
 
 def decode_frames(
@@ -319,80 +192,3 @@ def _raw_bytes(chunk: ColumnChunk, frame: Frame, stored: memoryview) -> Array:
         decompress_into(stored, memoryview(raw), chunk.codec)
         return raw
     return np.frombuffer(decompress(stored, frame.raw_size, chunk.codec), np.uint8)
-
-
-def _length_width(rows: ColumnValues) -> int:
-    largest = 0
-    for numbers in (rows.dims, rows.lengths):
-        if numbers is not None and numbers.size:
-            largest = max(largest, int(numbers.max()))
-    return next(width for width in (1, 2, 4, 8) if largest < 1 << 8 * width)
-
-
-def _fixed_frames(pieces: Sequence[ColumnValues], bounds: list[int]) -> list[_Parts]:
-    """The bytes of each frame of a column without None: views; of two pieces, where a frame lies in both."""
-    frames: list[_Parts] = [[] for _ in bounds[1:]]
-    before = frame = 0  # rows
-    for piece in pieces:
-        data = _bytes_of(piece.values)
-        size = len(data) // max(1, piece.num_rows)
-        end = before + piece.num_rows
-        while frame < len(frames) and bounds[frame] < end:
-            start, stop = max(bounds[frame], before), min(bounds[frame + 1], end)
-            frames[frame].append(data[(start - before) * size : (stop - before) * size])
-            if stop < bounds[frame + 1]:
-                break
-            frame += 1
-        before = end
-    return frames
-
-
-def _frame_parts(column: Column, rows: ColumnValues, width: int, bounds: list[int]) -> list[_Parts]:
-    """The bytes of each frame: views of the parts of all rows."""
-    elements: list[list[bytes]] | None = None
-    if column.is_fixed:
-        row_size = rows.values.itemsize * math.prod(column.shape or ())  # type: ignore[arg-type]
-        sections = [(_bytes_of(rows.values), bounds, row_size)]
-    else:
-        assert rows.dims is not None
-        axes, items, firsts = split_places(column, rows, bounds)
-        values: Any = rows.values
-        if isinstance(values, Elements):
-            elements = [values.items[start:stop] for start, stop in pairwise(items)]
-            sections = []
-        else:
-            sections = [(_bytes_of(values), firsts, values.itemsize)]
-        if rows.lengths is not None:
-            sections.insert(0, (_bytes_of(rows.lengths.astype(f"<u{width}")), items, width))
-        if rows.dims.size:
-            a_row = rows.dims.shape[1] if rows.ranks is None else 1
-            sections.insert(0, (_bytes_of(rows.dims.astype(f"<u{width}")), axes, a_row * width))
-    sections[:0] = [(_bytes_of(flags), bounds, 1) for flags in (rows.validity, rows.ranks) if flags is not None]
-    cut = [
-        [section[start * size : stop * size] for start, stop in pairwise(places)] for section, places, size in sections
-    ]
-    frames: list[_Parts] = [list(parts) for parts in zip(*cut, strict=True)]
-    if elements is not None:
-        for parts, own in zip(frames, elements, strict=True):
-            parts += own
-    return frames
-
-
-def _bytes_of(array: Array) -> memoryview:
-    """The bytes of an array, row-major and little-endian; a view where they are so already."""
-    if array.dtype.byteorder == ">" or (array.dtype.byteorder == "=" and not np.little_endian):
-        array = array.astype(array.dtype.newbyteorder("<"))
-    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
-
-
-def _compress_frames(frames: list[_Parts], level: int) -> list[_Parts] | None:
-    """The compressed frames, or None where compression is not worth it."""
-    raw = [parts[0] if len(parts) == 1 else b"".join(parts) for parts in frames[:_PROBE_FRAMES]]
-    stored = compress_frames(raw, level)
-    if len(raw) == _PROBE_FRAMES and sum(map(len, stored)) > _PROBE_RATIO * sum(map(len, raw)):
-        return None
-    rest = [parts[0] if len(parts) == 1 else b"".join(parts) for parts in frames[_PROBE_FRAMES:]]
-    stored += compress_frames(rest, level)
-    raw_size = sum(map(len, raw)) + sum(map(len, rest))
-    worth_it = sum(map(len, stored)) <= (1 - _MIN_GAIN) * raw_size and raw_size
-    return [[frame] for frame in stored] if worth_it else None

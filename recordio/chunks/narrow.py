@@ -3,7 +3,7 @@
     int64  3, -1, 100   ->   int8  03 ff 64   ->   int64  3, -1, 100
 
 Which width a column chunk takes, which widths and raw sizes its directory entry may have, and the way back. How frames
-are cut, compressed and read is the business of `recordio.chunks.frames`.
+are cut, compressed and read is the business of `recordio.chunks.frame_encoding` and `recordio.chunks.frames`.
 
 Spec: spec/format.md, sections 5, 6 and 10.
 """

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recordio.chunks.frames import check_column_chunk, close_at, decode_frames, encode_column
+from recordio.chunks.frame_encoding import close_at, encode_column
+from recordio.chunks.frames import check_column_chunk, decode_frames
 from recordio.columns import ColumnValues, slice_rows
 from recordio.errors import ChecksumError, MalformedError, RecordIOError, TruncatedError
 from recordio.format.checksum import crc

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recordio.chunks.frame_encoding import encode_column
 from recordio.chunks.frame_parts import parse_frames
-from recordio.chunks.frames import check_column_chunk, decode_frames, encode_column
+from recordio.chunks.frames import check_column_chunk, decode_frames
 from recordio.columns import Array, ColumnValues, concat, slice_rows
 from recordio.errors import MalformedError
 from recordio.format import layout
