@@ -31,6 +31,7 @@ from recordio.structure import (
     Parts,
     compile_flatten,
     compile_unflatten,
+    copied,
     decode_structure,
     encode_structure,
     flatten_checked,
@@ -110,7 +111,7 @@ class Schema:
     Two schemas are equal if they encode to the same bytes: the order of dict keys counts.
     """
 
-    structure: Node
+    _structure: Node    # nobody else's: flatten and unflatten are made of it, when they are first needed
     columns: tuple[Column, ...]
 
     @staticmethod
@@ -176,6 +177,11 @@ class Schema:
         return Schema(structure, columns)
 
     @property
+    def structure(self) -> Node:
+        """The structure with ordinals of columns at its leaves; the caller's own copy."""
+        return copied(self._structure)
+
+    @property
     def element_spec(self) -> Any:
         """The signature: a fresh structure of specs."""
         return self.unflatten([column.spec for column in self.columns])
@@ -191,7 +197,7 @@ class Schema:
         try:
             self._flatten_fast(record, leaves)
         except (Mismatch, KeyError):
-            return flatten_checked(self.structure, record, record_number)
+            return flatten_checked(self._structure, record, record_number)
         return leaves
 
     def unflatten(self, leaves: Sequence[Any]) -> Any:
@@ -220,7 +226,7 @@ class Schema:
         if len(chosen) == len(self.columns):
             return self, tuple(range(len(self.columns)))
         ordinals = tuple(sorted(chosen))
-        structure = project(self.structure, {ordinal: place for place, ordinal in enumerate(ordinals)})
+        structure = project(self._structure, {ordinal: place for place, ordinal in enumerate(ordinals)})
         columns = (self.columns[ordinal] for ordinal in ordinals)
         kept = tuple(
             replace(column, named=column.named or column.name != leaf_name(parts))
@@ -235,7 +241,7 @@ class Schema:
         return hash(self.encode())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Schema, (self.structure, self.columns)   # the compiled functions do not pickle
+        return Schema, (self._structure, self.columns)   # the compiled functions do not pickle
 
     def _ordinal(self, name: Any) -> int:
         # The type first: what is no str may have no hash.
@@ -262,15 +268,15 @@ class Schema:
             }
             for column in self.columns
         ]
-        return pack({"structure": encode_structure(self.structure), "columns": columns})
+        return pack({"structure": encode_structure(self._structure), "columns": columns})
 
     @cached_property
     def _flatten_fast(self) -> Callable[[Any, list[Any]], None]:
-        return compile_flatten(self.structure)
+        return compile_flatten(self._structure)
 
     @cached_property
     def _unflatten_fast(self) -> Callable[[Sequence[Any]], Any]:
-        return compile_unflatten(self.structure)
+        return compile_unflatten(self._structure)
 
 
 def _decode_column(ordinal: int, value: Any) -> Column:
@@ -298,7 +304,7 @@ def _decode_column(ordinal: int, value: Any) -> Column:
             advice="Read it with a newer recordio, or leave the column out where the data set is made",
         )
     dims = None if shape is None else tuple(shape)
-    problem = shape_problem(dims, dtype)
+    problem = shape_problem(dims, dtype, optional)
     if problem is not None:
         raise MalformedError(f"{where}: {problem}", column=name)
     if dtype == "msgpack" and (dims != () or optional):

@@ -77,11 +77,11 @@ class TensorSpec:
         if name_of_dtype == "msgpack":
             raise SignatureError("dtype 'msgpack' has a spec of its own", advice="Use recordio.MsgpackSpec()")
         dims = canonical_shape(shape)
-        problem = shape_problem(dims, name_of_dtype)
-        if problem is not None:
-            raise SignatureError(problem)
         if not isinstance(optional, bool | np.bool_):
             raise SignatureTypeError(f"optional is True or False, got {optional!r}")
+        problem = shape_problem(dims, name_of_dtype, bool(optional))
+        if problem is not None:
+            raise SignatureError(problem)
         object.__setattr__(self, "shape", dims)
         object.__setattr__(self, "dtype", name_of_dtype)
         object.__setattr__(self, "name", _checked_name(name))
@@ -174,7 +174,7 @@ def canonical_shape(shape: Any) -> Shape:
     return tuple(_dimension(dim, shape) for dim in shape)
 
 
-def shape_problem(shape: Shape, dtype: str) -> str | None:
+def shape_problem(shape: Shape, dtype: str, optional: bool) -> str | None:
     """Say which limit of spec/format.md, section 10, a shape of non-negative dimensions breaks, or None."""
     if shape is None:
         return None
@@ -185,6 +185,8 @@ def shape_problem(shape: Shape, dtype: str) -> str | None:
     if known and max(known) > MAX_DIM:
         return f"a dimension is {max(known)}, the limit is {MAX_DIM}"
     size = math.prod(known) * (DTYPES[dtype] or 1)
+    if optional and DTYPES[dtype] is not None and not {None, 0}.intersection(shape):
+        size += 1   # whether there is a value; rows that vary in size are measured one by one
     if size > MAX_FRAME_RAW_SIZE:
         return f"one row of shape {shape} and dtype {dtype} has {size} bytes, the limit is {MAX_FRAME_RAW_SIZE}"
     return None
@@ -223,9 +225,13 @@ def foreign_spec(value: Any) -> TensorSpec | None:
     Raises:
         SignatureError, SignatureTypeError: as `TensorSpec`; or the value is sparse.
     """
+    kind = type(value).__name__
+    if getattr(value, "is_nested", False) is True:  # torch: before its shape, which it may refuse to show
+        raise SignatureTypeError(
+            f"{kind} is nested: its rows have shapes of their own", advice="Give a list of its rows: tensor.unbind()"
+        )
     if isinstance(value, type) or not (hasattr(value, "shape") and hasattr(value, "dtype")):
         return None
-    kind = type(value).__name__
     # TensorFlow, JAX: a class; torch: layout torch.sparse_coo and others; Keras: a flag; scipy: a method.
     if (
         any("Sparse" in base.__name__ for base in type(value).__mro__)

@@ -29,6 +29,11 @@ def leaf_name(parts: Parts) -> str:
     return "/".join(map(str, parts)) if parts else "value"
 
 
+def container_name(parts: Parts) -> str | None:
+    """Name a container by its path, for the place of an error; the whole record has no name."""
+    return leaf_name(parts) if parts else None
+
+
 def children(node: Any) -> Iterator[tuple[str | int, Any]]:
     """The entries of a tuple, list or dict, each with its place or key."""
     return iter(node.items() if isinstance(node, dict) else enumerate(node))
@@ -58,11 +63,12 @@ def checked_key(key: Any, parts: Parts) -> str:
     """
     if not isinstance(key, str):
         raise SignatureTypeError(
-            f"dict key {key!r} is of type {type(key).__name__}, not str", column=leaf_name(parts),
+            f"dict key {key!r} is of type {type(key).__name__}, not str", column=container_name(parts),
             advice="Only str keys can be columns; recordio.MsgpackSpec() stores a whole JSON-like object",
         )
     if not is_text(key):
-        raise SignatureError(f"dict key {key!r} has a lone surrogate, which UTF-8 cannot hold", column=leaf_name(parts))
+        problem = f"dict key {key!r} has a lone surrogate, which UTF-8 cannot hold"
+        raise SignatureError(problem, column=container_name(parts))
     return str.__str__(key)   # of a subclass (numpy.str_, a str Enum) only the text
 
 
@@ -75,6 +81,13 @@ def shown(value: Any) -> str:
     if isinstance(value, type):
         return f"the type {value.__name__}"
     return f"a value of type {type(value).__name__}"
+
+
+def copied(structure: Node) -> Node:
+    """The same structure in containers of its own."""
+    if not isinstance(structure, CONTAINERS):
+        return structure
+    return rebuild(structure, [copied(child) for _part, child in children(structure)])
 
 
 def number_leaves(signature: Any) -> tuple[Node, list[tuple[Parts, TensorSpec | MsgpackSpec]]]:
@@ -252,7 +265,7 @@ def flatten_checked(structure: Node, record: Any, record_number: int | None) -> 
         if not isinstance(node, CONTAINERS):
             leaves.append(value)
             return
-        where: dict[str, Any] = {"column": leaf_name(parts), "record": record_number}
+        where: dict[str, Any] = {"column": container_name(parts), "record": record_number}
         if not isinstance(value, type(node)):
             raise SignatureTypeError(
                 f"expected {_container(node)}, got {_container(value)}", advice=_container_advice(node, value), **where

@@ -78,10 +78,10 @@ def decode_column(entry: Any) -> Column:
     id_, _, _, dtype, shape, optional = fields = [entry[key] for key in TYPES]
     need(dtype in NUMPY or dtype in STRING_LIKE, f"dtype {dtype!r:.200}", "too new")
     dims, item_size = [dim for dim in shape or [] if dim is not None], np.dtype(NUMPY.get(dtype, object)).itemsize
-    need(0 <= id_ < 2**31 and len(shape or []) <= 32 and all(type(dim) is int and 0 <= dim <= 2**40 for dim in dims)
-         and math.prod(filter(None, dims)) * (item_size if dtype in NUMPY else 1) <= 2**30
-         and (dtype != "msgpack" or (shape == [] and not optional)), f"column {entry!r:.200}")
     fixed = dtype in NUMPY and shape is not None and None not in shape
+    need(0 <= id_ < 2**31 and len(shape or []) <= 32 and all(type(dim) is int and 0 <= dim <= 2**40 for dim in dims)
+         and math.prod(filter(None, dims)) * (item_size if dtype in NUMPY else 1) + (fixed & optional & all(dims))
+         <= 2**30 and (dtype != "msgpack" or (shape == [] and not optional)), f"column {entry!r:.200}")
     return Column._make([*fields, item_size, math.prod(dims) * item_size if fixed else None])
 
 def builder(node: Any, path: tuple[str, ...], found: list[tuple[int, str]]) -> Any:     # found: column, path of leaves

@@ -54,9 +54,9 @@ in {{"key": ...}}, (tuples,) and [lists]. Data types are those of numpy, bfloat1
 
 JSON: path, num_records, num_shards, num_resumed_shards, raw_size, stored_size, ratio, duration_s, element_spec,
 signature, fingerprint, shards: [{{name, first_record, num_records, raw_size, stored_size, num_chunks}}],
-skipped: [{{label, record, error}}]; with --check also verify: as recordio verify. With --dry-run: source, path,
-signature, inferred, num_records, num_shards, sample_records, sample_raw_size, sample_stored_size, ratio, raw_size,
-stored_size, there.
+skipped: [{{label, record, records, error}}], records being [start, stop) where a data set has lost them; with --check
+also verify: as recordio verify. With --dry-run: source, path, signature, inferred, num_records, num_shards,
+sample_records, sample_raw_size, sample_stored_size, ratio, raw_size, stored_size, there.
 """
 
 
@@ -94,6 +94,8 @@ def convert(
     """
     if num_shards is not None and shard_size is not None:
         raise click.UsageError("--shards and --shard-size are both given\nGive one of them", ctx)
+    if not path:
+        raise click.UsageError("OUT is empty\nName the directory of the data set; '.' is the current one", ctx)
     carried = parse_metadata(metadata)
     opened = open_source(source, signature)
     if dry_run:
@@ -151,10 +153,11 @@ def _finish(
             print_report(console, verified)
     if not quiet:
         for found in report.skipped[:_MAX_SKIPPED_SHOWN]:
-            side.print(Text(f"skipped {printable(found.label)}: {printable(found.error)}", style="yellow"))
+            verb = "skipped" if found.records is None else "lost"
+            side.print(Text(f"{verb} {printable(found.label)}: {printable(found.error)}", style="yellow"))
         more = len(report.skipped) - _MAX_SKIPPED_SHOWN
         if more > 0:
-            side.print(Text(f"skipped {more:,} more: --json lists all", style="yellow"))
+            side.print(Text(f"and {more:,} more: --json lists all", style="yellow"))
     if not quiet and not as_json:
         if inferred:
             option = f"--signature {shlex.quote(printable(signature))}"
@@ -169,8 +172,11 @@ def _print_done(console: Console, report: ConversionReport) -> None:
     line.append(counted(report.num_shards, "shard"))
     if report.num_resumed_shards:
         line.append(f" ({report.num_resumed_shards:,} finished before)")
-    if report.skipped:
-        line.append(f", {len(report.skipped):,} skipped", style="yellow")
+    num_skipped = sum(found.records is None for found in report.skipped)
+    num_lost = sum(found.records[1] - found.records[0] for found in report.skipped if found.records is not None)
+    for number, what in ((num_skipped, "skipped"), (num_lost, "lost")):
+        if number:
+            line.append(f", {number:,} {what}", style="yellow")
     speed = report.raw_size / report.duration_s if report.duration_s else 0
     line.append(f", {format_size(report.raw_size)} raw, {format_size(report.stored_size)} stored")
     line.append(f", ratio {report.ratio:.2f}, {format_duration(report.duration_s)}, {format_size(speed)}/s")

@@ -47,7 +47,7 @@ def convert(
         source: a generator function (with parameters `shard` and `num_shards` it is called once a shard);
             `from_generator`, `from_pydataset`, `from_tensors`, `from_tensor_slices`; a Keras `PyDataset`; a recordio
             data set; a numpy array; a list or other iterable of records.
-        path: the data set directory.
+        path: the data set directory; made if it is not there.
         output_signature: structure of specs of one record. Without it, it is inferred from the first records, stands in
             the report, and is then just as strict.
         num_shards: exactly so many shards, of equal numbers of records (of batches, for a PyDataset that has as many).
@@ -65,14 +65,19 @@ def convert(
             and read nothing if it is complete. A source that is read from the front is compared with what it gave
             before; one that can skip is asked for no record of a finished shard, so a change there cannot be noticed.
         overwrite: replace the data set that is there; it stays whole until the new one is committed.
-        on_error: "skip" leaves out records that do not match the signature, and batches that could not be had, and
-            lists them in the report.
+        on_error: what to do where the source fails. "skip" leaves out records that do not match the signature, and
+            batches that could not be had, and lists them in the report. Of a batch, the rows that do not match are left
+            out; what is no batch, so that it has no rows, is left out whole.
+            Damage to a data set that is read is no fault of a source: it is raised, whatever stands here, unless the
+            data set was opened with on_corrupt="skip". Then all that can be read is converted, and the ranges of
+            records that are lost are listed in the report too.
         progress: True for lines on stderr, or a function that gets a `Progress` from time to time, from any thread.
         check: read everything back and verify it after writing.
 
     Raises:
         SignatureError: a record does not match, with its number and the path in its structure.
         SourceError: the source cannot be converted so, or has changed since the conversion was begun.
+        DataError: a recordio data set that is read is damaged, and where.
         RequestError: the arguments; or something is there already. LockedError: somebody else is writing there.
         Exception: what the source raised, with a note at which record. Finished shards are kept for `resume`.
 

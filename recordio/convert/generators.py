@@ -27,10 +27,12 @@ from recordio.convert.pieces import (
     Part,
     Piece,
     Source,
-    add_place,
     check_pickle,
     given_size,
+    is_mapping,
+    is_table,
     own_copy,
+    raise_at,
 )
 from recordio.errors import SourceError
 from recordio.format.checksum import digest
@@ -126,15 +128,19 @@ class GeneratorSource(_FrontSource):
         self._parts = [RecordsPart(call, shard) for shard, call in enumerate(calls)]
         return list(self._parts)
 
-    def _cut_lists(self, num_shards: int) -> Iterator[list[Any]]:
+    def _cut_lists(self, num_shards: int) -> Iterator[Sequence[Any]]:
         lengths = [len(self._args[place]) for place in self._lists]
+        if num_shards == 1:
+            yield self._args
+            return
         if len(set(lengths)) > 1:
             raise SourceError(
                 f"the lists among the arguments of {_name(self._fn)} have {', '.join(map(str, lengths))} elements, so "
                 f"that they cannot be cut alike into {num_shards} shards",
                 advice="Make them equally long, or give the ones that are not to be cut as tuples",
             )
-        if lengths[0] < num_shards:
+        # Of an empty list, every shard has all there is: no record.
+        if 0 < lengths[0] < num_shards:
             raise SourceError(
                 f"the lists among the arguments of {_name(self._fn)} have {lengths[0]} elements, fewer than the "
                 f"{num_shards} shards they are to be cut into",
@@ -189,9 +195,8 @@ class RecordsPart(Part):
                 record = next(records)
             except StopIteration:
                 break
-            except Exception as error:
-                add_place(error, self._label(len(kept)))
-                raise
+            except Exception as error:  # noqa: BLE001  raised again, with its place
+                raise_at(error, self._label(len(kept)))
             kept.append(own_copy(record))
             size += given_size(record)
         self._opened = (kept, records)
@@ -208,9 +213,8 @@ class RecordsPart(Part):
                     record = kept.popleft() if kept else next(records)
                 except StopIteration:
                     return
-                except Exception as error:
-                    add_place(error, self._label(number))
-                    raise
+                except Exception as error:  # noqa: BLE001  raised again, with its place
+                    raise_at(error, self._label(number))
                 yield Piece(kind="record", value=record, number=number, label=self._label(number))
                 number += 1
         finally:
@@ -230,18 +234,35 @@ class RecordsPart(Part):
             return deque(), _iterate(self._call())
         except SourceError:
             raise
-        except Exception as error:
-            add_place(error, self._label(0))
-            raise
+        except Exception as error:  # noqa: BLE001  raised again, with its place
+            raise_at(error, self._label(0))
 
     def _label(self, number: int) -> str:
         return f"record {number}" if self._shard is None else f"record {number} of shard {self._shard}"
 
 
 def _iterate(records: Any) -> Iterator[Any]:
+    """Begin with what a function, or from_generator, was given for records.
+
+    Raises:
+        SourceError: it can be iterated over, but gives something else than records.
+    """
     if hasattr(records, "as_numpy_iterator"):     # tf.data
         records = records.as_numpy_iterator()
-    if records is None or isinstance(records, str | bytes) or not hasattr(records, "__iter__"):
+    if is_table(records) or is_mapping(records):
+        raise SourceError(
+            f"the source gives a {_name(type(records))}, which would be read as the names of its columns",
+            advice="Columns: recordio.from_tensor_slices({name: array, ...}) instead of the function. "
+            "One record: give it with `yield`",
+        )
+    if isinstance(records, tuple):
+        raise SourceError(
+            "the source gives a tuple, which may be one record, or hold the columns of many",
+            advice="Columns: recordio.from_tensor_slices(...) instead of the function. One record: give it with "
+            "`yield`. A sequence of records: list(...)",
+        )
+    is_text = isinstance(records, str | bytes | bytearray | memoryview)
+    if is_text or not hasattr(records, "__iter__") or getattr(records, "ndim", 1) == 0:
         raise SourceError(
             f"the source gives {_name(type(records))}, not an iterator of records",
             advice="Write it as a generator, with `yield`",

@@ -13,10 +13,10 @@ import copy
 import pickle
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from recordio.errors import RequestError, SourceError
 from recordio.plan.ranges import even_ranges
 from recordio.schema import Schema
 from recordio.values.ragged import Ragged
+from recordio.values.ragged_tensors import as_numpy
 
 INFER_RECORDS = 256             # records looked at, at most, to infer a signature
 INFER_SIZE = 16 << 20           # bytes of them, at most: they are all kept
@@ -37,8 +38,9 @@ class Piece:
     """What is handed to the writer at once."""
 
     # record: one record. batch: a record's structure with a leading axis. columns: list[ColumnValues], needs no cast.
-    # error: under on_error="skip", the exception of an item that could not be had.
-    kind: Literal["record", "batch", "columns", "error"]
+    # error: under on_error="skip", the exception of an item that could not be had. lost: (why, stop), for records
+    # [number, stop) that a data set has lost, if it was opened with on_corrupt="skip".
+    kind: Literal["record", "batch", "columns", "error", "lost"]
     value: Any
     number: int     # of the record, the first record of the columns, or the batch; from 0, as the label counts
     label: str      # for messages: "record 17", "batch 3", "record 17 of shard 2"
@@ -69,6 +71,7 @@ class Part(ABC):
 
         Raises:
             Exception: what the user's source raised, with a note that says at which record or batch.
+            DataError: a data set of ours is damaged, and was not opened with on_corrupt="skip"; whatever on_error is.
         """
 
 
@@ -81,6 +84,7 @@ class Source(ABC):
     Attributes:
         signature: of one record, a structure of specs; None while it is not known.
         num_records: how many there are, or None if that is not known.
+        lossy: some of them may turn out to be lost, and are then left out.
         on_error: "skip" if items that cannot be had are left out, the first ones too; whoever converts sets it.
         repeatable: False if it can be read once only (an iterator): there is nothing to resume from.
         workers, use_multiprocessing, max_queue_size: what the source itself asks for; None if it does not say.
@@ -88,6 +92,7 @@ class Source(ABC):
 
     signature: Any = None
     num_records: int | None = None
+    lossy: bool = False
     on_error: OnError = "raise"
     repeatable: bool = True
     workers: int | None = None
@@ -109,7 +114,8 @@ class Source(ABC):
     ) -> list[Part] | None:
         """Cut into one part per output shard, or give None if the source must be read from the front.
 
-        That is where nothing else of it is known, and for fewer batches of a PyDataset than there are to be shards.
+        That is where nothing else of it is known, for fewer batches of a PyDataset than there are to be shards, and
+        where none of the first items can be had to tell their size, under on_error="skip".
 
         Args:
             num_shards: exactly so many parts, as even as can be, the larger ones first; the last may be empty.
@@ -173,9 +179,34 @@ def item_ranges(total: int, num_shards: int | None, items_per_shard: int) -> lis
     return [(start, min(start + items_per_shard, total)) for start in range(0, max(total, 1), items_per_shard)]
 
 
-def add_place(error: Exception, label: str) -> None:
-    """Note on an exception of the user's source where it happened; its type stays."""
-    error.add_note(f"recordio: the source raised this at {label}")
+def raise_at(error: Exception, label: str) -> NoReturn:
+    """Raise an exception of the user's source with a note that says where it happened; its type stays.
+
+    Except for StopIteration, which would look like the end of a source to the generators that it passes through.
+    """
+    note = f"recordio: the source raised this at {label}"
+    if isinstance(error, StopIteration):
+        stopped = RuntimeError(f"the source raised StopIteration at {label}")
+        stopped.add_note(note)
+        raise stopped from error
+    error.add_note(note)
+    raise error
+
+
+def is_table(candidate: Any) -> bool:
+    """Whether this is a DataFrame of some kind, which is iterated over by column."""
+    return hasattr(candidate, "columns") and any(
+        hasattr(candidate, name) for name in ("iloc", "__dataframe__", "__arrow_c_stream__")
+    )
+
+
+def is_mapping(candidate: Any) -> bool:
+    """Whether this is a dict, or some other thing that is iterated over by key."""
+    if isinstance(candidate, Mapping):
+        return True
+    # Many a numbered data set has an attribute `keys`, and no __iter__; a pandas.Series is iterated over by value.
+    by_key = callable(getattr(candidate, "keys", None)) and hasattr(candidate, "__getitem__")
+    return by_key and hasattr(candidate, "__iter__") and not hasattr(candidate, "__array__")
 
 
 def fixed_row_size(signature: Any) -> int | None:
@@ -201,27 +232,23 @@ def given_size(value: Any) -> int:
     return 0 if value is None else int(getattr(value, "nbytes", 8))
 
 
-def as_numpy(leaf: Any) -> Any:
-    """Turn a tensor of any framework into an array, sharing memory where it can; other values pass."""
-    if isinstance(leaf, np.ndarray | np.generic | Ragged) or not hasattr(leaf, "__array__"):
-        return leaf
-    if hasattr(leaf, "detach"):     # torch: one that needs a gradient, or lives on a device, refuses __array__
-        leaf = leaf.detach().cpu()
-    return np.asarray(leaf)
-
-
 def own_copy(value: Any) -> Any:
     """Copy a record or batch that must outlast the next one: many a source fills the same array again."""
     if type(value) is dict:
         return {key: own_copy(leaf) for key, leaf in value.items()}
     if type(value) in (list, tuple):
         return type(value)(own_copy(leaf) for leaf in value)
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | Ragged):
         return value.copy()
     if value is None or isinstance(value, str | bytes | bool | int | float | complex | np.generic):
         return value
     array = as_numpy(value)
-    return copy.deepcopy(value) if array is value else array.copy()
+    if array is not value:
+        return array.copy()
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # noqa: BLE001  whatever it is, no signature has a place for it: it is refused by its type later
+        return value
 
 
 def check_pickle(value: Any, name: str) -> bytes:

@@ -15,10 +15,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, cast
 
-from recordio.convert.pieces import Part, as_numpy, check_pickle, fixed_row_size, given_size
+from recordio.convert.pieces import Part, check_pickle, fixed_row_size, given_size
 from recordio.convert.sequences import IndexedSource, ItemsPart, Shared, _make_resident
 from recordio.errors import RequestError, SourceError
+from recordio.schema import Schema
 from recordio.values.infer import infer_batch_signature, infer_signature
+from recordio.values.ragged import Ragged
+from recordio.values.ragged_tensors import as_numpy
+from recordio.values.signature import count_rows
+from recordio.values.tensors import is_tensor
 
 _ABSENT = object()
 
@@ -107,7 +112,7 @@ class PyDatasetSource(IndexedSource):
         head = self._fetch_head(1)
         if not head:
             raise SourceError("the PyDataset has no batch to infer a signature from", advice="Give an output_signature")
-        return infer_batch_signature(head[0]) if self._unbatch else infer_signature(head)
+        return infer_batch_signature(head[0], lone_lists="refuse") if self._unbatch else infer_signature(head)
 
     def _total(self) -> int:
         return self.num_batches
@@ -131,7 +136,7 @@ class PyDatasetSource(IndexedSource):
         row_size = fixed_row_size(self.resolve_signature())
         if row_size is None:
             return given_size(head[0])
-        return row_size * (_num_rows(head[0]) if self._unbatch else 1)
+        return row_size * (count_rows(Schema.from_signature(self.resolve_signature()), head[0]) if self._unbatch else 1)
 
 
 def get_batch(top: type[list[Any]] | type[tuple[Any, ...]], shared: Shared, index: int) -> Any:
@@ -151,7 +156,7 @@ def get_batch(top: type[list[Any]] | type[tuple[Any, ...]], shared: Shared, inde
         while len(entries) > 1 and entries[-1] is None:
             entries.pop()
         batch = top(entries)
-    elif not isinstance(batch, dict) and not hasattr(batch, "__array__"):
+    elif not isinstance(batch, dict | Ragged) and not is_tensor(type(batch)):
         raise SourceError(
             f"batch {index} is a {type(batch).__qualname__}",
             advice="A PyDataset gives an array, a dict, or a tuple (x, y, sample_weight)",
@@ -168,15 +173,6 @@ def _with_arrays(value: Any) -> Any:
     if isinstance(value, list) and not (value and isinstance(value[0], str | bytes | int | float)):
         return [_with_arrays(leaf) for leaf in value]
     return as_numpy(value)
-
-
-def _num_rows(batch: Any) -> int:
-    while isinstance(batch, dict | tuple | list) and len(batch):
-        inside = next(iter(batch.values())) if isinstance(batch, dict) else batch[0]
-        if isinstance(batch, list) and not (hasattr(inside, "__len__") and hasattr(inside, "__array__")):
-            return len(batch)
-        batch = inside
-    return len(batch) if hasattr(batch, "__len__") and getattr(batch, "ndim", 1) != 0 else 1
 
 
 def _count_batches(dataset: Any, wanted: int | None) -> int:

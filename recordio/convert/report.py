@@ -10,11 +10,23 @@ from recordio.dataset import Dataset, Shard
 
 @dataclass(frozen=True, slots=True)
 class SkippedRecord:
-    """A record, or a batch, that was left out under on_error="skip"."""
+    """What was left out: under on_error="skip" a record or a batch; of a data set that was opened with
+    on_corrupt="skip", a range of records that cannot be read."""
 
-    label: str  # where in the source: "record 17", "batch 3"
+    label: str  # where in the source: "record 17", "batch 3", "records 4384 to 4467"
     error: str
     record: int | None = None  # number in the source, or in its batch
+    records: tuple[int, int] | None = None  # a range that is lost: half-open, numbers in the source
+
+    def to_list(self) -> list[Any]:
+        """As JSON, for the note of a finished shard."""
+        return [self.label, self.error, self.record, self.records]
+
+    @staticmethod
+    def from_list(found: list[Any]) -> SkippedRecord:
+        """Read what `to_list` gave."""
+        label, error, record, records = [*found, None][:4]
+        return SkippedRecord(str(label), str(error), record, None if records is None else tuple(records))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +62,11 @@ class ConversionReport:
                  "stored_size": s.stored_size, "num_chunks": s.num_chunks}
                 for s in self.shards
             ],
-            "skipped": [{"label": s.label, "record": s.record, "error": s.error} for s in self.skipped],
+            "skipped": [
+                {"label": s.label, "record": s.record, "records": None if s.records is None else list(s.records),
+                 "error": s.error}
+                for s in self.skipped
+            ],
         }  # fmt: skip
 
 

@@ -26,13 +26,14 @@ from recordio.convert.sources import as_source
 from recordio.convert.tasks import Tracker, say_inferred
 from recordio.convert.writing import ShardRun
 from recordio.dataset import open_dataset
-from recordio.errors import RecordIOError, RequestError, SignatureError
+from recordio.errors import RecordIOError, RequestError, SignatureError, SourceError
+from recordio.format.footer import decode_metadata
 from recordio.job import Job, differences
 from recordio.progress import Progress, plain_reporter
 from recordio.reader import open_data_set
 from recordio.schema import Schema
 from recordio.storage import LOCAL
-from recordio.writer import DEFAULT_SHARD_SIZE, check_sharding, default_workers, make_target
+from recordio.writer import DEFAULT_SHARD_SIZE, absolute_path, check_sharding, default_workers, make_target
 
 _DEFAULT_QUEUE_SIZE = 10
 
@@ -74,9 +75,9 @@ def run_conversion(source: Any, ask: ConvertRequest) -> ConversionReport:
         )
     if ask.progress not in (None, True, False) and not callable(ask.progress):
         raise RequestError(f"progress is {ask.progress!r}", advice="Use True, or a function that takes a Progress")
-    place = os.fspath(ask.path)
+    place = os.fsdecode(ask.path)
     # The source may change the working directory, and other processes may have another one.
-    job = Job(LOCAL, os.path.abspath(place))
+    job = Job(LOCAL, absolute_path(place))
     records = as_source(source, ask.output_signature)
     records.on_error = "skip" if ask.on_error == "skip" else "raise"
     inferred = records.signature is None
@@ -84,7 +85,7 @@ def run_conversion(source: Any, ask: ConvertRequest) -> ConversionReport:
     if earlier is not None and not earlier.get("resumable"):
         earlier = None
     if ask.resume and earlier is None and not ask.overwrite and LOCAL.exists(job.paths.index):
-        expected = records.num_records if ask.on_error == "stop" else None
+        expected = records.num_records if ask.on_error == "stop" and not records.lossy else None
         return _report_complete(job, place, ask, records.signature, expected, began)
     if job.paths.request() is None:
         job.check_free(overwrite=ask.overwrite)
@@ -159,14 +160,17 @@ def _report_complete(
     dataset = open_dataset(job.paths.path)
     options = open_data_set(job.paths.path).options
     asked = dataset.element_spec if signature is None else Schema.from_signature(signature).element_spec
+    # Compared as they are stored: nan differs from itself.
+    target = make_target(job.paths, dataset.schema, metadata=ask.metadata, workers=1, options=ask.write)
+    metadata, _ = decode_metadata(target.metadata)
     found = {
         "element_spec": repr(dataset.element_spec), "num_shards": len(dataset.shards),
         "metadata": repr(dataset.metadata), "options": options, "num_records": len(dataset),
     }  # fmt: skip
     wanted = {
         "element_spec": repr(asked), "num_shards": ask.num_shards or found["num_shards"],
-        "metadata": repr(dataset.metadata if ask.metadata in (None, dataset.metadata) else ask.metadata),
-        "options": ask.write.resolve(dataset.schema).to_map(),
+        "metadata": found["metadata"] if ask.metadata is None else repr(metadata),
+        "options": target.options.to_map(),
         "num_records": found["num_records"] if num_records is None else num_records,
     }  # fmt: skip
     if found != wanted:
@@ -192,7 +196,10 @@ def _end_unfinished(job: Job, error: BaseException) -> None:
         return
     shards = "1 finished shard is" if finished == 1 else f"{finished} finished shards are"
     kept = f"{shards} kept" if finished else "what was spooled is kept"
-    error.add_note(f"recordio: {kept} in {job.paths.path}. Go on with convert(..., resume=True).")
+    # A chunk that differs: to go on with what the source gives now would be refused again.
+    changed = isinstance(error, SourceError) and error.chunk is not None
+    how = "With the source as it was, go on" if changed else "Go on"
+    error.add_note(f"recordio: {kept} in {job.paths.path}. {how} with convert(..., resume=True).")
 
 
 def _check(path: str) -> None:

@@ -26,12 +26,12 @@ from recordio.convert.pieces import (
     Part,
     Piece,
     Source,
-    add_place,
     check_pickle,
     fixed_row_size,
     given_size,
     item_ranges,
     own_copy,
+    raise_at,
 )
 from recordio.errors import SourceError
 from recordio.execute.pool import ordered_map
@@ -152,9 +152,8 @@ def _fetch_item(
         value = fetch(shared, number - first_index)
         # A result waits for its turn while later ones are fetched, and many a source fills the same array again.
         return own_copy(value) if own else value
-    except Exception as error:
-        add_place(error, f"{what} {number}")
-        raise
+    except Exception as error:  # noqa: BLE001  raised again, with its place
+        raise_at(error, f"{what} {number}")
 
 
 class IndexedSource(Source):
@@ -171,13 +170,23 @@ class IndexedSource(Source):
             self._make_parts([(0, self._total())])
         return self._parts[0]
 
-    def item_size(self) -> int:
+    def item_size(self) -> int | None:
         if self._item_size is None:
-            self._item_size = max(1, self._measure())
+            try:
+                self._item_size = max(1, self._measure())
+            except Exception:
+                # Without the first items: what of the others can be had makes shards by its size.
+                if self.on_error == "raise" or self.signature is None:
+                    raise
         return self._item_size
 
     def _split(self, num_shards: int | None, shard_size: int | None, row_size: int | None) -> list[Part] | None:
-        items_per_shard = 1 if shard_size is None else max(1, shard_size // (row_size or self.item_size()))
+        items_per_shard = 1
+        if shard_size is not None:
+            item_size = row_size or self.item_size()
+            if item_size is None:
+                return None
+            items_per_shard = max(1, shard_size // item_size)
         self._make_parts(item_ranges(self._total(), num_shards, items_per_shard))
         return list(self._parts)
 
@@ -241,7 +250,7 @@ class IndexedSource(Source):
 
     @abstractmethod
     def _measure(self) -> int:
-        """Raw bytes of one item."""
+        """Raw bytes of one item. Raises what the source does where none of the first ones can be had."""
 
 
 class SequenceSource(IndexedSource):

@@ -13,16 +13,18 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from recordio.convert.columnar import DatasetSource
 from recordio.convert.generators import GeneratorSource, IterableSource, from_generator
-from recordio.convert.pieces import Part, Piece, Source, as_numpy
+from recordio.convert.pieces import Part, Piece, Source, is_mapping, is_table
 from recordio.convert.pydataset import PyDatasetSource, from_pydataset, is_pydataset
 from recordio.convert.sequences import SequenceSource
 from recordio.dataset import from_tensor_slices
 from recordio.errors import RequestError, SourceError
+from recordio.schema import Schema
+from recordio.values.ragged_tensors import as_numpy
 
 __all__ = [
     "as_source", "from_generator", "from_pydataset", "Source", "Part", "Piece",
@@ -64,14 +66,14 @@ def as_source(candidate: Any, output_signature: Any = None) -> Source:
         return IterableSource(candidate, output_signature)
     if is_pydataset(candidate):
         return from_pydataset(candidate, output_signature=output_signature)
-    if hasattr(candidate, "columns") and hasattr(candidate, "iloc"):
+    if is_table(candidate):
         raise SourceError(
             "a DataFrame would be read as the names of its columns",
             advice="recordio.from_tensor_slices({name: frame[name].to_numpy() for name in frame.columns})",
         )
     if hasattr(candidate, "__array__"):
         return DatasetSource(from_tensor_slices(as_numpy(candidate)), output_signature)
-    if isinstance(candidate, Mapping | tuple):
+    if isinstance(candidate, tuple) or is_mapping(candidate):
         kind = type(candidate).__qualname__
         raise SourceError(
             f"a {kind} may be one record, or hold the columns of many",
@@ -90,11 +92,13 @@ def as_source(candidate: Any, output_signature: Any = None) -> Source:
 def _with_signature(source: Source, signature: Any) -> Source:
     if signature is None or source.signature is signature:
         return source
-    if source.signature is not None:
+    if source.signature is None:
+        source.signature = signature
+    elif Schema.from_signature(source.signature) != Schema.from_signature(signature):
         raise RequestError(
-            "a signature is given, but the source has one already", advice="Give it in one place"
+            f"the signature {signature!r} is given, but the source has one already: {source.signature!r}",
+            advice="Give it in one place",
         )
-    source.signature = signature
     return source
 
 

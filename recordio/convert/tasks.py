@@ -24,6 +24,7 @@ from recordio.errors import SignatureError
 from recordio.job_paths import FinishedShard
 from recordio.progress import Progress
 from recordio.stream import RecordStream, ShardSequence, Target
+from recordio.values.ragged import Ragged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +118,7 @@ def _run_part(task: PartTask, executor: Executor | None, tracker: Tracker | None
         with closing(task.part.pieces(executor, task.window, task.on_error)) as pieces:  # type: ignore[type-var]
             feed(stream, pieces, on_error=task.on_error, skipped=skipped, tracker=tracker)
         stream.end()
-        sequence.details["skipped"] = [[found.label, found.error, found.record] for found in skipped]
+        sequence.details["skipped"] = [found.to_list() for found in skipped]
         (finished,) = sequence.end(last=task.last)
     finally:
         stream.close()
@@ -129,7 +130,7 @@ def _run_part(task: PartTask, executor: Executor | None, tracker: Tracker | None
 
 def skipped_in(shard: FinishedShard) -> list[SkippedRecord]:
     """What the task that wrote this shard left out."""
-    return [SkippedRecord(str(label), str(error), record) for label, error, record in shard.details.get("skipped", [])]
+    return [SkippedRecord.from_list(found) for found in shard.details.get("skipped", [])]
 
 
 def feed(
@@ -140,7 +141,7 @@ def feed(
     skipped: list[SkippedRecord],
     tracker: Tracker | None = None,
 ) -> None:
-    """Write all pieces.
+    """Write all pieces; what is left out is added to `skipped`.
 
     Raises:
         SignatureError: a record does not match, and `on_error` is "raise".
@@ -152,6 +153,9 @@ def feed(
             stream.write_columns(piece.value)
         elif piece.kind == "error":
             skipped.append(SkippedRecord(piece.label, f"{type(piece.value).__name__}: {piece.value}"))
+        elif piece.kind == "lost":
+            reason, stop = piece.value
+            skipped.append(SkippedRecord(piece.label, reason, None, (piece.number, stop)))
         elif piece.kind == "record":
             try:
                 stream.write(piece.value, piece.number)
@@ -195,24 +199,42 @@ def _in_column(error: SignatureError) -> str:
 
 
 def _write_rows(stream: RecordStream, piece: Piece, error: SignatureError, skipped: list[SkippedRecord]) -> None:
-    """Write the good records of a batch that holds bad ones."""
-    schema = stream.schema
+    """Write the good rows of a batch that was refused, as batches themselves: what is a row is said in one place."""
     try:
-        leaves = schema.flatten(piece.value, 0)
-        lengths = {len(leaf) for leaf in leaves}
-    except (SignatureError, TypeError):
-        lengths = set()
-    if len(lengths) != 1:
-        skipped.append(SkippedRecord(piece.label, _in_column(error)))
+        leaves = stream.schema.flatten(piece.value, 0)
+    except SignatureError:
+        leaves = []
+    lengths = {len(leaf) if _has_rows(leaf) else None for leaf in leaves}
+    num_rows = lengths.pop() if len(lengths) == 1 else None
+
+    def write(start: int, stop: int) -> None:
+        stream.write_batch(stream.schema.unflatten([leaf[start:stop] for leaf in leaves]), start)
+
+    try:
+        if num_rows is None:
+            raise error
+        write(0, 0)     # what refuses every row alike is said once
+    except SignatureError:
+        skipped.append(SkippedRecord(piece.label, _in_column(error), None))
         return
-    for row in range(lengths.pop()):
+    waiting = _halves(0, num_rows)
+    while waiting:
+        start, stop = waiting.pop()
         try:
-            stream.write(schema.unflatten([_row(leaf, row) for leaf in leaves]), row)
+            write(start, stop)
         except SignatureError as refused:
-            skipped.append(SkippedRecord(piece.label, _in_column(refused), row))
+            if stop - start == 1:
+                skipped.append(SkippedRecord(piece.label, _in_column(refused), start))
+            else:
+                waiting += _halves(start, stop)
 
 
-def _row(leaf: Any, row: int) -> Any:
-    if isinstance(leaf, np.ma.MaskedArray) and np.ma.getmaskarray(leaf)[row].all():
-        return None  # as a batch means it
-    return leaf[row]
+def _has_rows(leaf: Any) -> bool:
+    """Whether `leaf[start:stop]` are rows of it, for certain: other things have a length too, or may be sliced."""
+    return isinstance(leaf, Ragged | list | tuple) or (isinstance(leaf, np.ndarray) and leaf.ndim > 0)
+
+
+def _halves(start: int, stop: int) -> list[tuple[int, int]]:
+    """The ranges that are left to be tried, the first one last."""
+    middle = (start + stop + 1) // 2
+    return [(low, high) for low, high in ((middle, stop), (start, middle)) if low < high]

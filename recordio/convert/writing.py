@@ -156,7 +156,7 @@ class ShardRun:
         if noted is None:
             self._spool(source)
         else:
-            self.skipped = [SkippedRecord(*fields) for fields in noted]
+            self.skipped = [SkippedRecord.from_list(found) for found in noted]
         shards = dict(self._resumed_shards(num_shards))
         self.num_resumed = len(shards)
         missing = [shard_id for shard_id in range(num_shards) if shard_id not in shards]
@@ -199,7 +199,7 @@ class ShardRun:
         stream = RecordStream(self.target, accept)
         try:
             self._feed(stream, source)
-            spool.end([[found.label, found.error, found.record] for found in self.skipped])
+            spool.end([found.to_list() for found in self.skipped])
         finally:
             stream.close()
             spool.close()

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from recordio.values.tensors import is_tensor, read_tensor
+
 # What a user's `__array__`, or numpy on a strange object, raises when there is no array in it.
 _NO_ARRAY = (TypeError, ValueError, RuntimeError, OverflowError, BufferError)
 
@@ -95,7 +97,8 @@ def cast(array: np.ndarray[Any, Any], target: np.dtype[Any]) -> np.ndarray[Any, 
         )
     if source.type.__module__ == "ml_dtypes":
         # Exact: all of them are subsets of float32 or int8.
-        array = array.astype(np.float32 if source_kind == "f" else np.int8 if source_kind == "i" else np.uint8)
+        with np.errstate(all="ignore"):  # of a signalling NaN
+            array = array.astype(np.float32 if source_kind == "f" else np.int8 if source_kind == "i" else np.uint8)
         return cast(array, target)
     if array.size == 0:
         return array.astype(target)
@@ -216,7 +219,7 @@ def _cast_alike(kind: type, values: list[Any], target: np.dtype[Any]) -> np.ndar
         return cast(np.array(values, np.float64), target)
     if issubclass(kind, complex):
         return cast(np.array(values, np.complex128), target)
-    if not hasattr(kind, "__array__"):
+    if not is_tensor(kind):
         raise Refusal(show_value(values[0]), index=0, wrong_type=True)
     result = np.zeros(len(values), target)
     for index, value in enumerate(values):
@@ -288,7 +291,7 @@ def _gather_kinds(value: Sequence[Any], kinds: set[Any]) -> None:
         elif issubclass(kind, (np.ndarray, np.generic)):
             alike = [inner for inner in value if type(inner) is kind]
             kinds.update({_plain(inner).dtype if isinstance(inner, np.ndarray) else inner.dtype for inner in alike})
-        elif hasattr(kind, "__array__"):
+        elif is_tensor(kind):
             kinds.add(object)
         else:
             kinds.add(kind)
@@ -299,7 +302,7 @@ def _read_within(value: Sequence[Any]) -> list[Any]:
         _read_within(inner)
         if isinstance(inner, (list, tuple))
         else _read(inner)
-        if hasattr(type(inner), "__array__") and not isinstance(inner, (np.ndarray, np.generic))
+        if is_tensor(type(inner)) and not isinstance(inner, (np.ndarray, np.generic))
         else inner
         for inner in value
     ]
@@ -317,9 +320,9 @@ def _kept(kind: Any, common: np.dtype[Any]) -> bool:
 
 def _read(value: Any) -> np.ndarray[Any, Any]:
     try:
-        return _plain(np.asarray(value))
+        return _plain(read_tensor(value))
     except _NO_ARRAY as error:
-        why = f"numpy cannot read it: {error}"
+        why = f"no array can be made of it: {error}"
         raise Refusal(show_value(value), why, wrong_type=True) from error
 
 

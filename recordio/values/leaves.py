@@ -24,7 +24,8 @@ from recordio.columns import Array, ColumnValues, element_counts, offsets, slice
 from recordio.format.layout import MAX_OBJECT_SIZE
 from recordio.format.objects import unpack
 from recordio.schema import Column
-from recordio.values.ragged import Ragged, is_suffixed, object_array, split_text
+from recordio.values.ragged import Ragged
+from recordio.values.ragged_layout import RaggedArrays, is_suffixed, object_array, split_text
 
 
 def batch_leaf(column: Column, rows: ColumnValues) -> Array | np.ma.MaskedArray[Any, Any] | Ragged:
@@ -108,7 +109,11 @@ def _ragged(column: Column, rows: ColumnValues) -> Ragged:
         # Counted in rows of the suffix: with a dimension of 0 in it there are no values to count.
         bounds = offsets(shapes[:, 0])
         values = values.reshape(int(bounds[-1]), *column.shape[1:])
-    return Ragged.of_verified(column.dtype, values, bounds, shapes, elements, mask, column.shape)
+    arrays = RaggedArrays(
+        dtype=column.dtype, values=values, row_offsets=bounds, shapes=shapes, element_offsets=elements, mask=mask,
+        row_shape=column.shape,
+    )  # fmt: skip
+    return Ragged.of_verified(arrays)
 
 
 def _leaves_of_unknown_rank(column: Column, rows: ColumnValues) -> list[Any]:

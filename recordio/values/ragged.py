@@ -1,18 +1,13 @@
 """Ragged: one batch of a column whose rows differ in length.
 
-    rows           [[1, 2], None, [3]]   numeric          ["né", "", "a"]   scalar strings
-    values         1 2 3                                  6e c3 a9 61       (UTF-8)
-    row_offsets    0 2 2 3               into values      0 3 3 4           into the bytes
-    mask           F T F                                  None              no row can be None
-
-    rows           [["né", "a"], []]                      arrays of strings
-    values         6e c3 a9 61
-    element_offsets  0 3 4               into the bytes
-    row_offsets    0 2 2                 into the elements
+    Ragged(int32[3, ?])      rows of numbers: views      Ragged(str[3])      strings
+      [0]  array [1, 2]                                    [0]  "né"
+      [1]  array []                                        [1]  ""
+      [2]  array [3]                                       [2]  "a"
 
 Flat arrays with offsets, so that a batch costs a few allocations whatever the number of rows, and goes to the
-ragged types of the frameworks without a loop. How a column is stored is in `columns`; which leaf becomes a
-Ragged is decided in `leaves`.
+ragged types of the frameworks without a loop. What these arrays are, and how they are made of rows, is in
+`ragged_layout`; how a column is stored is in `columns`; which leaf becomes a Ragged is decided in `leaves`.
 """
 
 from __future__ import annotations
@@ -20,20 +15,29 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
 
 from recordio.columns import Array, gather, offsets
-from recordio.errors import RequestError, SignatureError, SignatureTypeError
-from recordio.spec import numpy_dtype
+from recordio.errors import RequestError, SignatureTypeError
+from recordio.spec import canonical_dtype, canonical_shape
 from recordio.values.casting import Refusal, as_array, cast, show_value
+from recordio.values.ragged_layout import (
+    TEXT_DTYPES,
+    RaggedArrays,
+    RowShape,
+    arrays_of_rows,
+    check_arrays,
+    object_array,
+    split_text,
+)
 
-RowShape = tuple[int | None, ...]
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
-TEXT_DTYPES = ("str", "bytes")
-# Bytes a string, on average, above which cutting one copy of the whole buffer costs more than it saves.
-_WHOLE_COPY_SIZE = 4096
+
+_INDICES = "an integer, a slice or one array of integers or bools"
 
 
 class Ragged:
@@ -59,7 +63,7 @@ class Ragged:
     def __init__(
         self,
         *,
-        dtype: str,
+        dtype: DTypeLike,
         values: Array,
         row_offsets: Array,
         shapes: Array,
@@ -70,76 +74,58 @@ class Ragged:
         """Take over arrays that fit together. This is for readers and adapters; `from_rows` is for everybody else.
 
         Args:
+            dtype: as for `TensorSpec`.
             row_shape: taken from the arrays by default; dimensions that flat values do not show are unknown.
 
         Raises:
             RequestError: the arrays contradict one another.
+            SignatureTypeError: no such data type.
         """
-        self.dtype = dtype
-        self.values = np.require(values, requirements=("C", "W"))
-        self.row_offsets = row_offsets
-        self.element_offsets = element_offsets
-        self.shapes = shapes
-        self.mask = mask
         if row_shape is None:
             rank = shapes.shape[1] if shapes.ndim == 2 else 0
             row_shape = (None, *values.shape[1:]) if values.ndim > 1 else (None,) * rank
-        self.row_shape = row_shape
-        _check(self)
+        arrays = RaggedArrays(
+            dtype=canonical_dtype(dtype), values=np.require(values, requirements=("C", "W")), row_offsets=row_offsets,
+            shapes=shapes, element_offsets=element_offsets, mask=mask, row_shape=row_shape,
+        )  # fmt: skip
+        check_arrays(arrays)
+        self._take_over(arrays)
+
+    def _take_over(self, arrays: RaggedArrays) -> None:
+        self.dtype, self.values, self.row_offsets = arrays.dtype, arrays.values, arrays.row_offsets
+        self.shapes, self.element_offsets = arrays.shapes, arrays.element_offsets
+        self.mask, self.row_shape = arrays.mask, arrays.row_shape
 
     @classmethod
-    def of_verified(
-        cls, dtype: str, values: Array, row_offsets: Array, shapes: Array, element_offsets: Array | None,
-        mask: Array | None, row_shape: RowShape,
-    ) -> Ragged:  # fmt: skip
+    def of_verified(cls, arrays: RaggedArrays) -> Ragged:
         """Take over writable arrays that are known to fit together: those that a reader made of verified frames."""
         batch = cls.__new__(cls)
-        batch.dtype, batch.values, batch.row_offsets, batch.shapes = dtype, values, row_offsets, shapes
-        batch.element_offsets, batch.mask, batch.row_shape = element_offsets, mask, row_shape
+        batch._take_over(arrays)
         return batch
 
     @classmethod
-    def from_rows(cls, rows: Iterable[Any], dtype: str, *, shape: RowShape | None = None) -> Ragged:
+    def from_rows(
+        cls, rows: Iterable[Any], dtype: DTypeLike, *, shape: Sequence[SupportsIndex | None] | None = None
+    ) -> Ragged:
         """Build from arrays, nested lists, strings or None, by copy.
 
         Args:
             rows: one value per row; None makes the batch optional.
-            dtype: name of the dtype.
+            dtype: as for `TensorSpec`: a name, a Python type, or a data type of numpy, ml_dtypes or a framework.
             shape: of a row, None for an unknown dimension; by default every dimension of the first row is unknown
                 (rank 1, or scalar strings, if there is no such row).
 
         Raises:
             SignatureError: a row does not have this dtype or shape, or would change under it.
+            SignatureTypeError: no such data type, or a shape that is no sequence of sizes.
+            RequestError: a shape without unknown dimension; such rows are an array.
         """
-        to_array = _text_array if dtype in TEXT_DTYPES else _number_array
-        arrays = [None if row is None else to_array(row, dtype, number) for number, row in enumerate(rows)]
-        present = [(number, array) for number, array in enumerate(arrays) if array is not None]
-        if shape is None:
-            shape = (None,) * (present[0][1].ndim if present else int(dtype not in TEXT_DTYPES))
-        shapes = np.zeros((len(arrays), len(shape)), np.int64)
-        counts = np.zeros(len(arrays), np.int64)
-        for number, array in present:
-            if len(shape) != array.ndim or any(dim not in (None, size) for dim, size in zip(shape, array.shape)):
-                raise SignatureError(f"row has shape {array.shape}, expected {shape}", record=number)
-            shapes[number], counts[number] = array.shape, array.size
-        mask = None if len(present) == len(arrays) else np.array([array is None for array in arrays], np.bool_)
-        flat = [array.ravel() for _, array in present]
-        if dtype not in TEXT_DTYPES:
-            values = np.concatenate([np.empty(0, numpy_dtype(dtype)), *flat])
-            if is_suffixed(shape):
-                counts = shapes[:, 0]
-                values = values.reshape(int(counts.sum()), *shape[1:])
-            return cls(
-                dtype=dtype, values=values, row_offsets=offsets(counts), shapes=shapes, mask=mask, row_shape=shape,
-            )  # fmt: skip
-        encoded = [item for array in flat for item in array.tolist()]
-        values = np.frombuffer(bytearray(b"".join(encoded)), np.uint8)
-        ends = offsets(np.fromiter(map(len, encoded), np.int64, len(encoded)))
-        rows_at = offsets(counts)
-        return cls(
-            dtype=dtype, values=values, row_offsets=rows_at if shape else ends[rows_at], shapes=shapes,
-            element_offsets=ends if shape else None, mask=mask, row_shape=shape,
-        )  # fmt: skip
+        name = canonical_dtype(dtype)
+        if name == "msgpack":
+            raise SignatureTypeError("a Ragged has no objects", advice="Keep them in a list")
+        arrays = arrays_of_rows(rows, name, canonical_shape(shape))
+        check_arrays(arrays)
+        return cls.of_verified(arrays)
 
     @property
     def rank(self) -> int:
@@ -158,16 +144,19 @@ class Ragged:
     def __iter__(self) -> Iterator[Any]:
         return iter(self.to_list())
 
+    # Not SupportsIndex: to type checkers, every array is one.
     @overload
-    def __getitem__(self, index: SupportsIndex) -> Any: ...
+    def __getitem__(self, index: int | np.integer[Any]) -> Any: ...
     @overload
-    def __getitem__(self, index: slice | Sequence[int] | Array) -> Ragged: ...
+    def __getitem__(self, index: slice | Array | Sequence[int] | Sequence[np.integer[Any]]) -> Ragged: ...
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             start, stop, step = index.indices(len(self))
             if step == 1:
                 return self._slice(start, max(start, stop))
             return self._take(np.arange(start, stop, step, dtype=np.int64))
+        if isinstance(index, bool):
+            raise TypeError(f"a Ragged is indexed by {_INDICES}, not {index}")
         try:
             row = operator.index(index)
         except TypeError:
@@ -189,11 +178,15 @@ class Ragged:
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, ({name: getattr(self, name) for name in self.__slots__},)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         if copy is False:
             raise ValueError("a Ragged has no array form without a copy")
         array = self.to_object_array()
         return array if dtype is None else array.astype(dtype, copy=False)
+
+    def copy(self) -> Ragged:
+        """A batch of its own, equal to this one."""
+        return self[:]
 
     def equals(self, other: Ragged) -> bool:
         """Whether both hold the same dtype and the same rows, of the same shapes; NaN equals NaN in the same place.
@@ -206,7 +199,8 @@ class Ragged:
             return False
         if self.dtype not in TEXT_DTYPES:
             mine, theirs = self.values.ravel(), other.values.ravel()
-            return bool(((mine == theirs) | ((mine != mine) & (theirs != theirs))).all())
+            with np.errstate(all="ignore"):  # of a signalling NaN
+                return bool(((mine == theirs) | ((mine != mine) & (theirs != theirs))).all())
         if not np.array_equal(self.row_offsets, other.row_offsets) or not np.array_equal(self.values, other.values):
             return False
         if self.element_offsets is None or other.element_offsets is None:
@@ -238,7 +232,7 @@ class Ragged:
         """object[B] of the rows that `to_list` gives."""
         return object_array(self.to_list())
 
-    def to_padded(self, fill: Any = None, shape: Sequence[int | None] | None = None) -> Array:
+    def to_padded(self, fill: Any = None, shape: Sequence[SupportsIndex | None] | None = None) -> Array:
         """Copy into one dense array, dtype[B, longest, ...], filled up behind the values of every row.
 
         Strings give an object array of `str` or `bytes`: object[B] for scalar strings, object[B, longest, ...] for
@@ -250,6 +244,7 @@ class Ragged:
 
         Raises:
             RequestError: a row is larger than `shape`, or `fill` would change under the dtype.
+            SignatureTypeError: a shape that is no sequence of sizes.
         """
         target = self._padded_shape(shape)
         if self.dtype in TEXT_DTYPES:
@@ -279,14 +274,15 @@ class Ragged:
         padded[inner][taken] = elements
         return padded
 
-    def _padded_shape(self, shape: Sequence[int | None] | None) -> tuple[int, ...]:
+    def _padded_shape(self, wanted: Sequence[SupportsIndex | None] | None) -> tuple[int, ...]:
         longest = self.shapes.max(axis=0, initial=0).tolist()
         least = [longest[axis] if dim is None else dim for axis, dim in enumerate(self.row_shape)]
+        shape = canonical_shape(wanted)
         if shape is None:
             return tuple(least)
         if len(shape) != self.rank:
-            raise RequestError(f"the padded shape of a row needs {self.rank} dimensions, got {tuple(shape)}")
-        target = tuple(low if dim is None else operator.index(dim) for dim, low in zip(shape, least))
+            raise RequestError(f"the padded shape of a row needs {self.rank} dimensions, got {shape}")
+        target = tuple(low if dim is None else dim for dim, low in zip(shape, least))
         if any(dim < low for dim, low in zip(target, least)):
             raise RequestError(f"rows of up to {tuple(least)} do not fit the padded shape {target}")
         return target
@@ -333,88 +329,6 @@ class Ragged:
         )  # fmt: skip
 
 
-def is_suffixed(shape: RowShape) -> bool:
-    """Whether only the first dimension of a row is unknown, so that numeric values keep the others: [N, *suffix]."""
-    return bool(shape) and shape[0] is None and None not in shape[1:]
-
-
-def object_array(items: list[Any]) -> Array:
-    """object[len(items)] of the very items, arrays of equal shape among them."""
-    return np.fromiter(items, np.object_, len(items))
-
-
-def split_text(values: Array, bounds: Array, dtype: str) -> list[Any]:
-    """Cut bytes into `str` or `bytes`.
-
-    Args:
-        values: contiguous uint8 array.
-        bounds: int64[n + 1], ascending, into values.
-
-    Raises:
-        ValueError: a `str` is not valid UTF-8.
-    """
-    count = len(bounds) - 1
-    first, last = int(bounds[0]), int(bounds[-1])
-    ends = (bounds - first).tolist()
-    view = values[first:last].data
-    if dtype == "str":
-        try:
-            text = str(view, "ascii")  # one pass checks and decodes
-        except UnicodeDecodeError:
-            whole = view if last - first > _WHOLE_COPY_SIZE * count else view.tobytes()
-            return [str(whole[start:stop], "utf-8") for start, stop in pairwise(ends)]
-        return [text[start:stop] for start, stop in pairwise(ends)]
-    whole = view if last - first > _WHOLE_COPY_SIZE * count else view.tobytes()
-    return [bytes(whole[start:stop]) for start, stop in pairwise(ends)]
-
-
-def _check(batch: Ragged) -> None:
-    """Refuse arrays that contradict one another, before a row is cut out of them."""
-    values, shapes, row_shape = batch.values, batch.shapes, batch.row_shape
-    is_text = batch.dtype in TEXT_DTYPES
-    if values.dtype.name != ("uint8" if is_text else batch.dtype) or not values.dtype.isnative:
-        raise RequestError(f"a Ragged of {batch.dtype} cannot have values of {values.dtype}")
-    if values.ndim == 0:
-        raise RequestError("values must be an array, got a scalar")
-    if batch.element_offsets is not None:
-        _check_offsets(batch.element_offsets, len(values), "element_offsets")
-        _check_offsets(batch.row_offsets, len(batch.element_offsets) - 1, "row_offsets")
-    else:
-        _check_offsets(batch.row_offsets, len(values), "row_offsets")
-    if shapes.dtype != np.int64 or shapes.shape != (len(batch), len(row_shape)) or bool((shapes < 0).any()):
-        expected = f"int64[{len(batch)}, {len(row_shape)}] without negative sizes"
-        raise RequestError(f"shapes must be {expected}, got {shapes.dtype}{list(shapes.shape)}")
-    if is_text and (values.ndim != 1 or (batch.element_offsets is None) != (row_shape == ())):
-        raise RequestError("arrays of strings, and nothing else, have element_offsets; the bytes of strings are flat")
-    if not is_text and (None not in row_shape or values.shape[1:] != (row_shape[1:] if is_suffixed(row_shape) else ())):
-        raise RequestError(f"rows of shape {row_shape} cannot have values of shape {values.shape}")
-    counts = np.diff(batch.row_offsets)
-    present: Array | slice = slice(None)
-    if batch.mask is not None:
-        if batch.mask.dtype != np.bool_ or batch.mask.shape != counts.shape:
-            raise RequestError(f"mask must be bool[{len(batch)}], got {batch.mask.dtype}{list(batch.mask.shape)}")
-        if bool(counts[batch.mask].any()) or bool(shapes[batch.mask].any()):
-            raise RequestError("a row that is None has values or a shape")
-        present = ~batch.mask
-    for axis, dim in enumerate(row_shape):
-        if dim is not None and bool((shapes[present, axis] != dim).any()):
-            raise RequestError(f"dimension {axis} of a row is not {dim}")
-    if values.ndim > 1:
-        products = shapes[:, 0]
-    else:
-        # In floating point, where a product too large for int64 cannot wrap around to a small one.
-        with np.errstate(all="ignore"):
-            products = shapes.prod(axis=1, dtype=np.float64)
-    if row_shape and bool((products != counts).any()):
-        raise RequestError("row_offsets do not agree with shapes")
-
-
-def _check_offsets(bounds: Array, stop: int, name: str) -> None:
-    right = bounds.dtype == np.int64 and bounds.ndim == 1 and len(bounds) > 0 and bounds[0] == 0 and bounds[-1] == stop
-    if not right or bool((bounds[1:] < bounds[:-1]).any()):
-        raise RequestError(f"{name} must be int64 and ascend from 0 to {stop}")
-
-
 def _absent(batch: Ragged) -> Array:
     return np.zeros(len(batch), np.bool_) if batch.mask is None else batch.mask
 
@@ -427,8 +341,7 @@ def _row_numbers(index: Any, num_rows: int) -> Array:
     """int64 row numbers of an integer or boolean index array."""
     array = np.asarray(index)
     if array.ndim != 1 or isinstance(index, tuple) or (array.size and array.dtype.kind not in "iub"):
-        expected = "an integer, a slice or one array of integers or bools"
-        raise TypeError(f"a Ragged is indexed by {expected}, not {show_value(index)}")
+        raise TypeError(f"a Ragged is indexed by {_INDICES}, not {show_value(index)}")
     if array.dtype == np.bool_:
         if len(array) != num_rows:
             raise IndexError(f"boolean index of {len(array)} for {num_rows} rows")
@@ -449,26 +362,3 @@ def _fill_value(dtype: np.dtype[Any], fill: Any) -> Any:
     if value.ndim:
         raise RequestError(f"fill must be a scalar, got an array of shape {value.shape}")
     return value[()]
-
-
-def _number_array(row: Any, dtype: str, number: int) -> Array:
-    try:
-        return cast(as_array(row), numpy_dtype(dtype))
-    except Refusal as error:
-        kind = SignatureTypeError if error.wrong_type else SignatureError
-        why = f": {error.why}" if error.why else ""
-        raise kind(f"expected {dtype}, got {error.got}{why}", record=number, advice=error.advice) from None
-
-
-def _text_array(row: Any, dtype: str, number: int) -> Array:
-    """Object array of encoded bytes, in the shape of the row."""
-    kind: type = str if dtype == "str" else bytes
-    array = np.array(row, np.object_)
-    for place, item in enumerate(array.ravel().tolist()):
-        if not isinstance(item, kind):
-            raise SignatureTypeError(f"expected {dtype}, got {show_value(item)}", record=number)
-        try:
-            array.flat[place] = item.encode() if isinstance(item, str) else item
-        except UnicodeEncodeError:
-            raise SignatureError(f"{show_value(item)} has a lone surrogate: no UTF-8", record=number) from None
-    return array

@@ -56,16 +56,22 @@ def check_shape(column: Column, shape: tuple[int, ...], got: str, *, wrong_type:
         raise refuse(column, Refusal(got, f"the limit of a dimension is {MAX_DIM}"))
 
 
-def check_row_size(column: Column, size: int, numbers: Sequence[int]) -> None:
-    """Raise SignatureError if a row of `size` bytes with these dimensions and lengths is too large for any frame."""
-    if column.is_string_like and len(numbers) > MAX_FRAME_ELEMENTS:
+def check_row_size(column: Column, size: int, shape: Sequence[int], lengths: Sequence[int] = ()) -> None:
+    """Raise SignatureError if a row is too large for any frame.
+
+    Args:
+        size: bytes of all elements.
+        lengths: of every element of a string-like column, in bytes.
+    """
+    if len(lengths) > MAX_FRAME_ELEMENTS:
         why = f"the limit for one record in one column is {MAX_FRAME_ELEMENTS}"
-        raise refuse(column, Refusal(f"about {len(numbers)} strings", why, advice="Cut it into several records"))
-    if size + 8 * len(numbers) + 2 <= MAX_FRAME_RAW_SIZE:
+        raise refuse(column, Refusal(f"{len(lengths)} strings", why, advice="Cut it into several records"))
+    numbers = len(shape) + len(lengths)
+    if size + 8 * numbers + 2 <= MAX_FRAME_RAW_SIZE:
         return
-    largest = max(numbers, default=0)
+    largest = max(max(shape, default=0), max(lengths, default=0))
     width = next(width for width in (1, 2, 4, 8) if largest < 1 << 8 * width)
-    total = size + width * len(numbers) + column.optional + (column.shape is None)
+    total = size + width * numbers + column.optional + (column.shape is None)
     if total > MAX_FRAME_RAW_SIZE:
         why = f"the limit for one record in one column is {MAX_FRAME_RAW_SIZE}"
         raise refuse(column, Refusal(f"{total} bytes", why, advice="Cut it into several records"))

@@ -82,9 +82,9 @@ def _scalar_keeper(column: Column) -> Callable[[Any], Any]:
         if is_missing(column, leaf):
             return None
         value = _cast_leaf(column, leaf)
-        if kind not in "iub" and bool(np.isnan(value)):
-            return value.tobytes()  # its bits would not outlive a Python float
-        return value.item() if builtin else float(value)
+        number = value.item() if builtin else float(value)
+        # The bits of a NaN would not outlive a Python float; and numpy would warn of a signalling one.
+        return number if number == number else value.tobytes()
 
     if kind in "iu":
         low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
@@ -240,7 +240,7 @@ def _string_elements(column: Column, leaf: Any) -> tuple[list[bytes], tuple[int,
             refusal.index = index
             raise refuse(column, refusal, shape) from None
     lengths = list(map(len, encoded))
-    check_row_size(column, sum(lengths), [*lengths, *shape])
+    check_row_size(column, sum(lengths), shape, lengths)
     return encoded, shape
 
 

@@ -21,6 +21,7 @@ from recordio.format.layout import MAX_OBJECT_SIZE
 from recordio.schema import Column
 from recordio.values.casting import Refusal, as_array, show_value
 from recordio.values.row_checks import refuse
+from recordio.values.tensors import is_tensor
 
 MAX_OBJECT_DEPTH = 512  # spec/format.md, section 10
 
@@ -127,17 +128,16 @@ def read_strings(value: Any) -> tuple[list[Any], tuple[int, ...]]:
         array = as_array(value)
         return array.ravel().tolist(), array.shape
     if isinstance(value, (list, tuple)):
-        if not any(isinstance(inner, (list, tuple)) or hasattr(inner, "__array__") for inner in value):
+        if not any(isinstance(inner, (list, tuple)) or is_tensor(type(inner)) for inner in value):
             return list(value), (len(value),)
         parts = [read_strings(inner) for inner in value]
         if any(shape != parts[0][1] for _, shape in parts):
             raise Refusal("lists of unequal length or depth")
         return list(chain.from_iterable(flat for flat, _ in parts)), (len(value), *parts[0][1])
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__array__"):
+    if isinstance(value, (str, bytes)) or not is_tensor(type(value)):
         return [value], ()
-    read = getattr(value, "numpy", None)  # of a TensorFlow tensor: bytes, or an array of objects
-    found = read() if callable(read) else as_array(value)
-    return read_strings(found) if isinstance(found, np.ndarray) else ([found], ())
+    array = as_array(value)
+    return array.ravel().tolist(), array.shape
 
 
 def join_elements(encoded: Sequence[bytes | bytearray]) -> tuple[Array, Array]:

@@ -94,6 +94,10 @@ class NoPhotos(Photos):
         raise BadRecord(index, "lost")
 
 
+def whole():
+    return {"x": np.arange(3), "y": np.arange(3)}
+
+
 def needs_two(first, second):
     yield {"x": first}
 

@@ -63,8 +63,12 @@ CHANGED = {
         "Go on with it: recordio convert ... --resume",
     "Go on with resume=True, or start again with overwrite=True":
         "Go on with --resume, or start again with --overwrite",
+    "Make it a tuple if these are leaves, numpy.stack(...) if they are rows; or give an output_signature":
+        "Make it a tuple if these are leaves, numpy.stack(...) if they are rows; or give a --signature",
     "Put it into a module and import it; or use threads: use_multiprocessing=False":
-        "Put it into a module and import it; or use threads: --threads",
+        "Make it a tuple if these are leaves, numpy.stack(...) if they are rows; or give an output_signature":
+        "Make it a tuple if these are leaves, numpy.stack(...) if they are rows; or give a --signature",
+    "Put it into a module and import it; or use threads: --threads",
     "Replace it with overwrite=True, or write elsewhere":
         "Replace it with --overwrite, or write elsewhere",
     "Replace it with overwrite=True, without resume, or write elsewhere":

@@ -12,7 +12,7 @@ import recordio
 from recordio.cli.convert_command import resume_command
 from recordio.cli.sources import KINDS
 from recordio.cli.values import Size
-from tests.cli.running import files_of, shards_of
+from tests.cli.running import files_of, flip, shards_of
 
 
 def test_script_becomes_data_set(invoke, work):
@@ -164,6 +164,9 @@ def test_dry_run_says_what_is_there(invoke, data):
     (["convert", "train.py:records", "out", "--signature", "{x: int64, word: str}", "--level", "99"], 2, ["level"]),
     (["converr", "train.py:records", "out"], 2, ["convert?"]),
     (["convert"], 2, ["SRC"]),
+    (["convert", "train.py:records", ""], 2, ["OUT is empty"]),
+    (["convert", "train.py:records", "", "--dry-run"], 2, ["OUT is empty"]),
+    (["convert", "train.py:whole", "out"], 1, ["gives a dict", "from_tensor_slices"]),
 ])  # fmt: skip
 def test_wrong_usage_says_what_was_meant(invoke, data, work, args, status, words):
     """Message, suggestion, exit status; no traceback, nothing on stdout, nothing written."""
@@ -202,6 +205,36 @@ def test_first_batches_that_cannot_be_had_are_skipped(invoke, work):
     result = invoke("convert", "train.py:no_photos", "other", "--on-error", "skip")
     assert result.exit_code == 1 and "raised BadRecord at batch 0" in result.stderr
     assert "none of the first 6 items" in result.stderr
+
+
+RESCUE = """
+import recordio
+
+strict = recordio.open("data")
+damaged = recordio.open("data", on_corrupt="skip")
+"""
+
+
+def test_damaged_data_set_is_rescued_with_its_losses(invoke, data, work):
+    """By a script that opens it with on_corrupt="skip": how many, which and why; otherwise the damage is an error."""
+    (work / "rescue.py").write_text(RESCUE)
+    shard = shards_of(data)[1]
+    table = recordio.open(shard)._reader.shard(0)
+    image = table.read_directory(1).columns[0]
+    flip(shard, int(table.table.offsets[1]) + image.offset)
+    first = 100 + int(table.table.first_records[1])
+    stop = first + image.frames[0].num_records
+    for source in ("data", "rescue.py:strict"):
+        result = invoke("convert", source, "out", "--on-error", "skip")
+        assert result.exit_code == 1 and "source raised" not in result.stderr
+        assert f"records {first} to {stop}" in result.stderr and "on_corrupt='skip'" in result.stderr
+    result = invoke("convert", "rescue.py:damaged", "out", "--shards", 3, "--check")
+    assert result.exit_code == 0 and f", {stop - first} lost," in result.stdout and "skipped" not in result.stdout
+    assert f"lost records {first} to {stop}: frame checksum is" in result.stderr
+    assert "[shard 1, chunk 1, column 'image']" in result.stderr
+    found = json.loads(invoke("convert", "rescue.py:damaged", "other", "--json").stdout)
+    assert found["skipped"][0]["records"] == [first, stop] and found["skipped"][0]["record"] is None
+    assert found["num_records"] == 200 - (stop - first)
 
 
 def test_fewer_batches_than_shards(invoke, work):

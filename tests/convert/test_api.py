@@ -324,15 +324,86 @@ def test_system_exit_in_a_worker_process_is_an_error_here(tmp_path):
 class StopsIteration(given.Batches):
     def __getitem__(self, index: int):
         if index == 2:
-            raise StopIteration
+            raise StopIteration("no more")
         return super().__getitem__(index)
 
 
+@pytest.mark.parametrize("num_shards", [1, 3])
 @pytest.mark.parametrize("how", [{}, {"workers": 2}, {"workers": 8}, {"workers": 2, "use_multiprocessing": True}])
-def test_stop_iteration_of_a_batch_is_no_silent_end(how, tmp_path):
-    with pytest.raises((RuntimeError, StopIteration)):
-        recordio.convert(StopsIteration(5), tmp_path / "set", num_shards=3, **OPTIONS, **how)
+def test_stop_iteration_of_a_batch_is_no_silent_end(how, num_shards, tmp_path):
+    """It cannot pass through generators: another error names the batch, and what was raised."""
+    dataset = StopsIteration(5)
+    with pytest.raises(RuntimeError, match="StopIteration at batch 2") as caught:
+        recordio.convert(dataset, tmp_path / "set", num_shards=num_shards, **OPTIONS, **how)
+    assert any("batch 2" in note for note in caught.value.__notes__)
+    assert "no more" in str(caught.value.__cause__)
     assert not (tmp_path / "set" / "index.rix").exists()
+    report = recordio.convert(dataset, tmp_path / "set", num_shards=num_shards, on_error="skip", overwrite=True,
+                              **OPTIONS, **how)  # fmt: skip
+    assert [found.label for found in report.skipped] == ["batch 2"] and report.num_records == 200
+
+
+class StoppingSequence(StoppingRecords):
+    def __getitem__(self, number: int):
+        if number == 700:
+            raise StopIteration
+        return super().__getitem__(number)
+
+
+@pytest.mark.parametrize("how", [{}, {"num_shards": 3}, {"num_shards": 3, "workers": 2}])
+def test_stop_iteration_of_a_record_is_no_silent_end(how, tmp_path):
+    with pytest.raises(RuntimeError, match="StopIteration at record 700") as caught:
+        recordio.convert(StoppingSequence(None), tmp_path / "set", **OPTIONS, **how)
+    assert any("record 700" in note for note in caught.value.__notes__)
+
+
+@pytest.mark.parametrize("signature", [None, given.SPEC])
+def test_stop_iteration_before_the_first_record_is_no_silent_end(signature, tmp_path):
+    """Of the function that is to give the records: an empty data set would look right."""
+
+    def source():
+        raise StopIteration
+
+    with pytest.raises(RuntimeError, match="StopIteration at record 0"):
+        recordio.convert(source, tmp_path / "set", output_signature=signature)
+
+
+class FirstFails(given.Batches):
+    def __getitem__(self, index: int):
+        if index == 0:
+            raise OSError("no such file")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("how", [{}, {"num_shards": 1}, {"num_shards": 3}, {"shard_size": 5000}, {"workers": 3},
+                                 {"workers": 2, "use_multiprocessing": True}], ids=str)  # fmt: skip
+def test_a_first_batch_that_cannot_be_had_is_skipped_on_every_path(how, tmp_path):
+    """The sizes that the first batch tells elsewhere come from the next one."""
+    report = recordio.convert(FirstFails(5), tmp_path / "set", on_error="skip", **OPTIONS, **how)
+    assert [(found.label, found.error) for found in report.skipped] == [("batch 0", "OSError: no such file")]
+    assert [record["number"] for record in recordio.open(tmp_path / "set")] == list(range(50, 250))
+
+
+class FirstFortyFail(given.Batches):
+    def __getitem__(self, index: int):
+        if index < 40:
+            raise OSError("no such file")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("how", [{}, {"num_shards": 1}, {"num_shards": 3}, {"shard_size": 5000}, {"workers": 3},
+                                 {"workers": 2, "use_multiprocessing": True}], ids=str)  # fmt: skip
+@pytest.mark.parametrize("num_batches", [1, 45])
+def test_first_batches_that_cannot_be_had_are_skipped_however_many(num_batches, how, tmp_path):
+    """With a signature, nothing has to be learned of them: an empty data set where none can be had."""
+    source = FirstFortyFail(num_batches)
+    report = recordio.convert(source, tmp_path / "set", on_error="skip", **OPTIONS, **how)
+    assert [found.label for found in report.skipped] == [f"batch {number}" for number in range(min(40, num_batches))]
+    assert [record["number"] for record in recordio.open(tmp_path / "set")] == list(range(2000, 50 * num_batches))
+    again = recordio.convert(source, tmp_path / "set", on_error="skip", resume=True, **OPTIONS, **how)
+    assert again.fingerprint == report.fingerprint
+    with pytest.raises(OSError, match="no such file"):
+        recordio.convert(source, tmp_path / "other", **OPTIONS, **how)
 
 
 # ---- PyDatasets
@@ -755,3 +826,19 @@ def test_arguments_that_cannot_be_meant_are_refused(tmp_path, wrong):
     with pytest.raises(recordio.RequestError):
         recordio.convert([{"x": 1}], tmp_path / "set", **wrong)
     assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("convert", [
+    lambda path: recordio.convert([{"x": 1}], path),
+    lambda path: recordio.convert([{"x": 1}], path, resume=True),
+    lambda path: recordio.convert([{"x": 1}], path, overwrite=True),
+], ids=["convert", "resume", "overwrite"])  # fmt: skip
+def test_a_path_is_text_or_bytes_and_not_empty(convert, tmp_path, monkeypatch):
+    """An empty one would mean the current directory, where nobody has asked for a data set."""
+    monkeypatch.chdir(tmp_path)
+    for path in ("", b""):
+        with pytest.raises(recordio.RequestError, match="path is empty"):
+            convert(path)
+    assert list(tmp_path.iterdir()) == []
+    assert convert(os.fsencode(tmp_path / "set")).path == str(tmp_path / "set")
+    assert len(recordio.open(tmp_path / "set")) == 1

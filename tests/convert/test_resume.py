@@ -154,6 +154,9 @@ def test_a_generator_that_changed_is_an_error_and_not_a_mixture(source, options,
     with pytest.raises(recordio.SourceError, match=r"differ.* (shard-0000|the spool)") as caught:
         recordio.convert(source, path, resume=True, **{**OPTIONS, **options})
     assert caught.value.shard is not None and caught.value.chunk is not None
+    # To go on with the changed source is no advice.
+    (note,) = [note for note in caught.value.__notes__ if "resume=True" in note]
+    assert "With the source as it was, go on with convert(..., resume=True)" in note
     assert before.items() <= finished_files(path).items()
     recordio.convert(given.plain, path, resume=True, **{**OPTIONS, **options})
     assert [record["number"] for record in recordio.open(path)] == list(range(1500))
@@ -315,6 +318,28 @@ def test_resume_of_a_complete_data_set_that_is_another_one_is_refused(change, na
     recordio.convert(given.shardable, tmp_path / "set", num_shards=3, **OPTIONS)
     with pytest.raises(recordio.RequestError, match=named):
         recordio.convert(given.shardable, tmp_path / "set", resume=True, **{**OPTIONS, "num_shards": 3, **change})
+
+
+@pytest.mark.parametrize(
+    ("metadata", "others"),
+    [
+        ({"n": float("nan")}, [{"n": 0.0}]),
+        ({"n": [1, {"m": float("-inf")}]}, [{"n": [1, {"m": float("inf")}]}]),
+        ({"n": 1}, [{"n": 1.0}, {"n": True}, {}]),
+        ({"n": 0.0}, [{"n": -0.0}]),
+    ],
+)
+def test_metadata_is_compared_as_it_is_stored(metadata, others, tmp_path):
+    """Of a complete data set and of an unfinished one: nan is nan, and 1 is not 1.0."""
+    options = {"num_shards": 3, "metadata": metadata}
+    interrupted(Calls(1000).shardable, tmp_path / "unfinished", **options)
+    recordio.convert(given.shardable, tmp_path / "complete", **OPTIONS, **options)
+    for path in (tmp_path / "unfinished", tmp_path / "complete"):
+        for other in others:
+            with pytest.raises(recordio.RequestError, match="metadata = "):
+                recordio.convert(given.shardable, path, resume=True, **OPTIONS, **{**options, "metadata": other})
+        recordio.convert(given.shardable, path, resume=True, **OPTIONS, **options)
+    assert given.files(tmp_path / "unfinished") == given.files(tmp_path / "complete")
 
 
 def test_without_resume_an_unfinished_conversion_is_refused_and_overwrite_starts_again(undisturbed, tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import pickle
 import time
+from collections import OrderedDict
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -142,7 +144,37 @@ class Columns:
         return Columns(self.schema.element_spec, self.read_columns(rows.start, rows.stop), self._records[rows])
 
     def read_columns(self, start: int, stop: int) -> list[ColumnValues]:
-        return [ColumnValues(len(c.values[start:stop]), c.values[start:stop]) for c in self._columns]
+        return [
+            ColumnValues(
+                len(c.values[start:stop]), c.values[start:stop], None if c.validity is None else c.validity[start:stop]
+            )
+            for c in self._columns
+        ]
+
+
+class Row:
+    """Has keys, like a row of sqlite3, and is no Mapping."""
+
+    def keys(self):
+        return ["x"]
+
+    def __getitem__(self, key):
+        return 1
+
+    def __iter__(self):
+        return iter(["x"])
+
+
+class Frame:
+    """A DataFrame that is not pandas': iterated over by column."""
+
+    columns = ("x",)
+
+    def __dataframe__(self):
+        raise NotImplementedError
+
+    def __iter__(self):
+        return iter([np.arange(3)])
 
 
 def values(parts) -> list[list]:
@@ -259,6 +291,24 @@ def test_lists_that_cannot_be_cut_are_refused_with_their_counts(files, labels, m
         from_generator(read_files, args=(files, 10, labels)).split(num_shards=3)
 
 
+def test_an_empty_list_is_a_source_of_no_records():
+    """However many shards; and one shard needs no cut, whatever the lists are."""
+    for num_shards in (1, 3):
+        parts = from_generator(read_files, args=([], 10, [])).split(num_shards=num_shards)
+        assert values(parts) == [[]] * num_shards
+    (part,) = from_generator(lambda files, more: zip(files, more), args=([1], [2, 3])).split(num_shards=1)
+    assert values([part]) == [[(1, 2)]]
+
+
+def test_numbered_records_may_have_an_attribute_keys():
+    """Like many a data set on a key-value store."""
+
+    class Stored(MapStyle):
+        keys = ("a", "b")
+
+    assert as_source(Stored(3)).num_records == 3
+
+
 def test_exceptions_of_the_source_keep_their_type_and_say_where():
     with pytest.raises(LookupError, match="no such file") as caught:
         list(as_source(fail_at_two).whole().pieces())
@@ -333,6 +383,19 @@ def test_tf_data_is_read_as_numpy():
     (lambda: from_generator(count(), args=(1,)), "has begun"),
     (lambda: list(as_source(lambda: None).whole().pieces()), "gives NoneType"),
     (lambda: list(as_source(lambda: "text").whole().pieces()), "gives str"),
+    (lambda: list(as_source(lambda: b"text").whole().pieces()), "gives bytes"),
+    (lambda: list(as_source(lambda: memoryview(b"text")).whole().pieces()), "gives memoryview"),
+    (lambda: list(as_source(lambda: 5).whole().pieces()), "gives int"),
+    (lambda: list(as_source(lambda: np.array(5)).whole().pieces()), "gives ndarray"),
+    (lambda: list(as_source(lambda: np.float32(5)).whole().pieces()), "gives float32"),
+    (lambda: list(as_source(lambda: {"x": np.arange(3)}).whole().pieces()), "gives a dict.*from_tensor_slices"),
+    (lambda: list(as_source(lambda: OrderedDict(x=1)).whole().pieces()), "gives a OrderedDict.*from_tensor_slices"),
+    (lambda: list(as_source(lambda: MappingProxyType({"x": 1})).whole().pieces()), "gives a mappingproxy"),
+    (lambda: list(as_source(lambda: Row()).whole().pieces()), "gives a Row"),
+    (lambda: list(as_source(lambda: Frame()).whole().pieces()), "gives a Frame.*names of its columns"),
+    (lambda: list(as_source(lambda: (X, Y)).whole().pieces()), "gives a tuple.*from_tensor_slices"),
+    (lambda: list(from_generator({"x": 1}).whole().pieces()), "gives a dict"),
+    (lambda: as_source(lambda: {"x": np.arange(3)}).resolve_signature(), "gives a dict.*from_tensor_slices"),
 ])
 def test_a_wrong_generator_is_explained(make, message):
     with pytest.raises(SourceError, match=message):
@@ -443,7 +506,7 @@ def test_a_data_set_under_another_signature_is_cast_again():
     assert pieces[0].value["n"].tolist() == list(range(10))
     ragged = Columns(
         {"n": TensorSpec((), "int64", optional=True)},
-        [ColumnValues(2, np.zeros(2, "int64"), np.ones(2, bool))], [{"n": 1}, {"n": None}],
+        [ColumnValues(2, np.array([1, 0]), np.array([True, False]))], [{"n": 1}, {"n": None}],
     )
     pieces = list(as_source(ragged, {"n": TensorSpec((), "int32", optional=True)}).whole().pieces())
     assert [(piece.kind, piece.value, piece.label) for piece in pieces] == [
@@ -695,6 +758,12 @@ def test_a_source_passes_and_takes_one_signature():
     assert as_source(source, INT) is source
     with pytest.raises(RequestError, match="already"):
         as_source(source, TensorSpec((), "int32"))
+    nested = from_generator(count, {"a": INT, "b": (INT, [TensorSpec((None,), "str")])})
+    equal = {"a": TensorSpec([], np.int64), "b": (INT, [TensorSpec((None,), "str")])}
+    assert as_source(nested, equal) is nested
+    for other in ({"a": INT, "b": [INT, [TensorSpec((None,), "str")]]}, {"b": equal["b"], "a": INT}, INT):
+        with pytest.raises(RequestError, match="already"):
+            as_source(nested, other)
 
 
 def test_an_array_is_sliced_into_records():

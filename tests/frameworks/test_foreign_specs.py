@@ -16,6 +16,10 @@ from jax.experimental.sparse import BCOO
 from recordio.errors import SignatureError, SignatureTypeError
 from recordio.schema import Schema, TensorSpec
 from recordio.values.infer import infer_batch_signature, infer_signature
+from recordio.values.leaves import record_leaves
+from recordio.values.ragged import Ragged
+from recordio.values.ragged_tensors import as_numpy
+from recordio.values.signature import RecordBuffer, cast_batch
 
 pytestmark = pytest.mark.framework
 
@@ -81,7 +85,7 @@ def test_sparse_tensors_are_refused(value: Any):
 
 @pytest.mark.parametrize(("value", "spec"), [
     (tf.constant(["a"]), T((1,), "bytes")), (tf.constant(1), T((), "int32")),
-    (tf.ragged.constant([[1], [2, 3]]), T((2, None), "int32")),
+    (tf.ragged.constant([[1, 4], [2, 3]]), T((2, None), "int32")),
     (torch.tensor(1.5, requires_grad=True), T((), "float32")),
     (torch.zeros(2, dtype=torch.bfloat16), T((2,), "bfloat16")),
     (jnp.int8(3), T((), "int8")), (tf.Variable([1.0]), T((1,), "float32")), (keras.Variable([1.0]), T((1,), "float32")),
@@ -109,3 +113,134 @@ def test_a_keras_model_input_and_a_dataset_element_spec_are_signatures():
     assert spec_of(dataset.element_spec) == {"x": T((2,), "float64"), "y": T((), "bytes")}
     with pytest.raises(SignatureError):
         Schema.from_signature(tf.data.DatasetSpec(dataset.element_spec))
+
+
+# ---- what is a spec is a value ----
+
+
+def rows_of(batch: Any, signature: Any = None) -> list[Any]:
+    """The records of a batch of one leaf, under the signature that is inferred from it."""
+    schema = Schema.from_signature(infer_batch_signature(batch) if signature is None else signature)
+    _, (rows,) = cast_batch(schema, batch)
+    return record_leaves(schema.columns[0], rows)
+
+
+def record_of(value: Any) -> Any:
+    """A value as a record comes back from, under the signature that is inferred from it."""
+    schema = Schema.from_signature(infer_signature([value]))
+    buffer = RecordBuffer(schema)
+    buffer.append(value, 0)
+    return record_leaves(schema.columns[0], buffer.take()[0])[0]
+
+
+def with_splits(bits: int) -> Any:
+    """Row splits may have either width."""
+    return tf.RaggedTensor.from_row_splits(tf.constant(range(5), tf.int16), tf.constant([0, 2, 2, 5], f"int{bits}"))
+
+
+@pytest.mark.parametrize(("batch", "spec", "rows"), [
+    (tf.ragged.constant([[1], [], [2, 3]]), T((None,), "int32"), [[1], [], [2, 3]]),
+    (with_splits(32), T((None,), "int16"), [[0, 1], [], [2, 3, 4]]),
+    (with_splits(64), T((None,), "int16"), [[0, 1], [], [2, 3, 4]]),
+    (tf.RaggedTensor.from_row_splits(np.arange(6.0).reshape(3, 2), [0, 1, 3]), T((None, 2), "float64"),
+     [[[0, 1]], [[2, 3], [4, 5]]]),
+    (tf.RaggedTensor.from_row_splits(np.zeros((3, 0)), [0, 1, 3]), T((None, 0), "float64"), [[[]], [[], []]]),
+    (tf.ragged.constant([["a\0", "b"], []]), T((None,), "bytes"), [[b"a\0", b"b"], []]),
+    (tf.RaggedTensor.from_row_splits(tf.constant([["a", "b"], ["c", "d"]]), [0, 0, 2]), T((None, 2), "bytes"),
+     [np.zeros((0, 2)).tolist(), [[b"a", b"b"], [b"c", b"d"]]]),
+    (tf.ragged.constant([[[1, 2], [3, 4]], [[5]], []]), T((None, None), "int32"), [[[1, 2], [3, 4]], [[5]], []]),
+    (tf.ragged.constant([[[[1], [2]]], [[[3], [4]], [[5], [6]]]]), T((None, None, None), "int32"),
+     [[[[1], [2]]], [[[3], [4]], [[5], [6]]]]),
+    (tf.RaggedTensor.from_uniform_row_length(tf.ragged.constant([[1, 2], [3, 4], [], []]), 2), T((None, None), "int32"),
+     [[[1, 2], [3, 4]], [[], []]]),
+    (tf.ragged.constant([[1], []], dtype=tf.bfloat16), T((None,), "bfloat16"), [[1], []]),
+    (tf.ragged.constant([], ragged_rank=1, dtype=tf.int8), T((None,), "int8"), []),
+    (tf.compat.v1.ragged.constant_value([[1], [2, 3]], dtype=np.int8), T((None,), "int8"), [[1], [2, 3]]),
+])  # fmt: skip
+def test_a_ragged_tensor_is_a_batch(batch: Any, spec: Any, rows: list[Any]):
+    """Its row splits are the offsets of a Ragged."""
+    assert infer_batch_signature(batch) == spec
+    assert type(as_numpy(batch)) is Ragged
+    for signature in (None, spec, T(None, spec.dtype)):
+        assert [row.tolist() for row in rows_of(batch, signature)] == rows
+    both = (batch, np.arange(len(rows)))
+    assert infer_batch_signature(both) == (spec, T((), "int64"))
+
+
+def test_a_row_that_is_ragged_inside_is_no_array():
+    """Named by its record, by inference and by the cast."""
+    batch = tf.ragged.constant([[[1, 2], [3, 4]], [[5], [6, 7]], []])
+    for refuse in (infer_batch_signature, lambda batch: rows_of(batch, T((None, None), "int32"))):
+        with pytest.raises(SignatureError, match="ragged inside") as caught:
+            refuse(batch)
+        assert (caught.value.record, caught.value.column) == (1, "value")
+
+
+def test_a_ragged_tensor_is_a_record_if_it_is_an_array():
+    """A record's leaf has one shape; what has none is refused by inference and by the cast alike."""
+    assert record_of(tf.ragged.constant([[1, 2], [3, 4]])).tolist() == [[1, 2], [3, 4]]
+    assert record_of(tf.ragged.constant([["a"], ["b"]])).tolist() == [[b"a"], [b"b"]]
+    jagged = tf.ragged.constant([[1], [2, 3]])
+    with pytest.raises(SignatureError, match="differ in length"):
+        infer_signature([{"x": jagged}])
+    with pytest.raises(SignatureError, match="differ in length"):
+        RecordBuffer(Schema.from_signature(T((2, None), "int32"))).append(jagged, 0)
+
+
+LOW_PRECISION = [
+    getattr(torch, name)
+    for name in ("bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu")
+]
+
+
+@pytest.mark.parametrize("dtype", LOW_PRECISION)
+def test_torch_numbers_that_numpy_lacks_are_values(dtype: Any):
+    """Bit by bit, whatever the strides and the rank; in records, batches and lists."""
+    name = str(dtype).removeprefix("torch.")
+    tensor = torch.tensor([[1.0, 2.0, 4.0], [0.5, 8.0, 16.0]]).to(dtype)
+    for given in (tensor, tensor.T, tensor[:, ::2], tensor[0], tensor[1, 2], tensor[:0]):
+        expected = given.to(torch.float32).tolist()
+        array = as_numpy(given)
+        assert (array.dtype.name, array.shape) == (name, tuple(given.shape))
+        assert array.astype(np.float32).tolist() == expected
+        assert record_of(given).astype(np.float32).tolist() == expected
+    assert [row.astype(np.float32).tolist() for row in rows_of(tensor)] == tensor.to(torch.float32).tolist()
+    assert [float(row) for row in rows_of([tensor[0, 0], tensor[0, 1]])] == [1, 2]
+    assert rows_of(tensor, T((3,), "float64"))[0].tolist() == [1, 2, 4]
+
+
+@pytest.mark.parametrize("tensor", [
+    torch.tensor([1.0, 2.0], requires_grad=True), torch.nn.Parameter(torch.tensor([1.0, 2.0])),
+    torch.tensor([1.0, 2.0], requires_grad=True).to(torch.bfloat16),
+    torch.tensor([1 - 1j, 2]).conj(), torch.tensor([1 - 1j, 2 - 2j]).conj().imag,
+])  # fmt: skip
+def test_a_tensor_that_has_to_be_resolved_is_read_as_what_it_shows(tensor: Any):
+    """Gradients, and bits that torch keeps beside the memory, are torch's own business."""
+    expected = tensor.detach().clone().resolve_conj().resolve_neg().tolist()
+    assert as_numpy(tensor).tolist() == record_of(tensor).tolist() == expected
+    assert [row.item() for row in rows_of(tensor)] == expected
+
+
+@pytest.mark.parametrize("make", [
+    lambda: torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]),
+    lambda: torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)], layout=torch.jagged),
+])  # fmt: skip
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_nested_tensors_are_refused_with_advice(make: Any):
+    """As specs and as values."""
+    value = make()
+    for refuse in (Schema.from_signature, lambda value: infer_signature([value]), infer_batch_signature):
+        with pytest.raises(SignatureTypeError, match="unbind"):
+            refuse({"x": value})
+
+
+def test_a_list_of_tensors_is_rows_or_inputs_as_of_arrays():
+    inputs = ([torch.zeros(4, 2), torch.zeros(4)], torch.zeros(4, dtype=torch.int64))
+    assert infer_batch_signature(inputs) == ([T((2,), "float32"), T((), "float32")], T((), "int64"))
+    with pytest.raises(SignatureError, match=r"numpy\.stack"):
+        infer_batch_signature(([tf.zeros([2, 2]), tf.zeros([2, 2])], tf.zeros([2])))
+
+
+@pytest.mark.parametrize("leaf", [1, "a", b"a", None, [1], np.zeros(1), np.float32(1), Ragged.from_rows([[1]], "int8")])
+def test_what_is_no_tensor_stays_itself(leaf: Any):
+    assert as_numpy(leaf) is leaf

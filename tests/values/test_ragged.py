@@ -266,7 +266,7 @@ def test_padded_shape_may_leave_dimensions_open():
     assert ragged.to_padded(shape=(None, 5)).shape == (2, 2, 5)
 
 
-@pytest.mark.parametrize("index", ["a", None, 1.0, (0, 1), [0.5], [[0]], [None]])
+@pytest.mark.parametrize("index", ["a", None, 1.0, (0, 1), [0.5], [[0]], [None], True, False, np.True_, np.array(True)])
 def test_wrong_indices_are_type_errors(index):
     """As for a list."""
     with pytest.raises(TypeError):
@@ -298,6 +298,47 @@ def test_rows_that_would_change_are_refused(rows, dtype, shape, error):
     with pytest.raises(error) as caught:
         Ragged.from_rows(rows, dtype, shape=shape)
     assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize("dtype", ["int32", np.int32, np.dtype(">i4"), "i4", np.dtype("int32")])
+def test_a_dtype_may_be_said_in_every_way_that_a_spec_takes(dtype):
+    """As for TensorSpec; the Ragged has the canonical name."""
+    ragged = Ragged.from_rows([[1, 2], [3]], dtype)
+    assert (ragged.dtype, ragged.values.dtype) == ("int32", np.int32)
+    assert Ragged.from_rows([["a"]], str).dtype == "str"
+    assert Ragged.from_rows([[1]], int).dtype == "int64"
+    assert Ragged(**parts(dtype=np.int64)).dtype == "int64"
+
+
+@pytest.mark.parametrize("dtype", ["msgpack", "flaot32", object, None])
+def test_a_dtype_without_rows_is_refused(dtype):
+    """msgpack is a column of objects, and no array."""
+    with pytest.raises(SignatureTypeError):
+        Ragged.from_rows([[1]], dtype)
+
+
+@pytest.mark.parametrize("shape", [4, "4", (4.0,), (True,)])
+def test_a_shape_is_a_sequence_of_sizes(shape):
+    """A type error that says how to write it."""
+    with pytest.raises(TypeError, match=r"not a sequence|an int or None"):
+        Ragged.from_rows([[1, 2], [3]], "int64").to_padded(shape=shape)
+    with pytest.raises(TypeError, match=r"not a sequence|an int or None"):
+        Ragged.from_rows([[1, 2], [3]], "int64", shape=shape)
+
+
+def test_a_shape_may_be_any_sequence():
+    """As for TensorSpec."""
+    ragged = Ragged.from_rows([[1, 2], [3]], "int64", shape=[None])
+    assert ragged.row_shape == (None,)
+    assert ragged.to_padded(shape=np.array([3])).tolist() == [[1, 2, 0], [3, 0, 0]]
+
+
+def test_a_copy_shares_nothing():
+    """As of an array."""
+    ragged = Ragged.from_rows([[1, 2], None], "int64")
+    other = ragged.copy()
+    assert other == ragged
+    assert not np.shares_memory(other.values, ragged.values)
 
 
 def parts(**changed: Any) -> dict[str, Any]:
@@ -361,6 +402,13 @@ def test_nan_equals_nan_in_the_same_place():
     assert (Ragged.from_rows(["a"], "str") == ["a"]) is False
     with pytest.raises(TypeError):
         hash(ragged)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_signalling_nan_is_compared_without_a_warning():
+    """numpy warns of invalid values where ml_dtypes compares them."""
+    ragged = Ragged.from_rows([np.array([0x7F81, 0], np.uint16).view(ml_dtypes.bfloat16)], "bfloat16")
+    assert ragged == ragged[:]
 
 
 def test_array_form_is_a_copy():

@@ -226,6 +226,62 @@ def test_the_limit_of_a_row_is_one_gibibyte() -> None:
         assert caught.value.record == 0
 
 
+def strings(count: int) -> Any:
+    """So many empty strings, in the memory of one."""
+    return np.broadcast_to(np.array("", object), (count,))
+
+
+@pytest.mark.parametrize(("shape", "value"), [
+    ((None,), strings), (None, strings), ((2, None), lambda count: strings(count).reshape(2, -1)),
+])  # fmt: skip
+def test_the_limit_of_strings_counts_strings_and_not_dimensions(shape: Any, value: Any) -> None:
+    """Exactly 2**22 of them are one record (spec/format.md, section 10)."""
+    signature = spec("str", shape)
+    rows = write_one(signature, value(1 << 22))
+    assert rows.lengths is not None
+    assert len(rows.lengths) == 1 << 22
+
+
+def test_more_strings_than_a_frame_may_hold_are_refused_by_record() -> None:
+    """One by one, as a list, as an array and as a Ragged; never as damaged bytes, when the frame is made."""
+    count = (1 << 22) + 1
+    schema = Schema.from_signature(spec("str", (None,)))
+    ragged = Ragged(
+        dtype="str", values=np.zeros(0, np.uint8), row_offsets=np.array([0, 0, count]),
+        element_offsets=np.zeros(count + 1, np.int64), shapes=np.array([[0], [count]]),
+    )  # fmt: skip
+    buffer = RecordBuffer(schema)
+    with pytest.raises(SignatureError, match=f"got {count} strings: the limit") as caught:
+        buffer.append(strings(count), 1)
+    assert (caught.value.record, caught.value.column) == (1, "value")
+    for batch in ([[], strings(count)], ragged):
+        with pytest.raises(SignatureError, match=f"got {count} strings: the limit") as caught:
+            cast_batch(schema, batch)
+        assert caught.value.record == 1
+    with pytest.raises(SignatureError, match=f"got {count} strings: the limit") as caught:
+        cast_batch(schema, strings(count)[None])
+    assert caught.value.record == 0
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float8_e4m3fn", "float8_e5m2"])
+@pytest.mark.parametrize("target", ["bfloat16", "float16", "float32", "float64", "float8_e5m2", "complex64"])
+def test_a_signalling_nan_is_a_value_like_another(dtype: str, target: str) -> None:
+    """Whatever its bits, without a warning; under its own dtype the bits stay."""
+    bits = {1: 0x7D, 2: 0x7C01 if dtype == "float16" else 0x7F81, 4: 0x7F800001}[dtype_of(dtype).itemsize]
+    bits = 0x7F if dtype == "float8_e4m3fn" else bits
+    value = np.array([bits], f"u{dtype_of(dtype).itemsize}").view(dtype_of(dtype))
+    schema = Schema.from_signature(spec(target))
+    from_array, from_list = (cast_batch(schema, batch)[1][0] for batch in (value, [value[0]]))
+    for rows in (write_one(spec(target), value[0]), from_array, from_list):
+        assert rows.values[0] != rows.values[0] if target == "complex64" else math.isnan(float(rows.values[0]))
+        assert dtype != target or rows.values.tobytes() == value.tobytes()
+    for shape in ((1,), (None,), None):
+        assert dtype != target or write_one(spec(target, shape), value).values.tobytes() == value.tobytes()
+        write_one(spec(target, shape), value)
+        cast_batch(Schema.from_signature(spec(target, shape)), value[None])
+
+
 numbers = st.one_of(
     st.integers(), st.integers(-300, 300),
     st.sampled_from([2**k + d for k in (7, 8, 11, 24, 31, 53, 63, 64) for d in (-1, 0, 1)]),
@@ -628,7 +684,7 @@ def test_objects_with_an_array_inside_are_read(value: Any) -> None:
 
 
 def test_an_object_that_numpy_cannot_read_is_refused_with_the_reason() -> None:
-    """A torch tensor that requires grad, for one."""
+    """Whatever the object says."""
 
     class Unreadable:
         def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
