@@ -204,17 +204,18 @@ class Dataset:
         Args:
             batch_size: records of a batch, B.
             drop_remainder: leave out the last batch if it is smaller.
-            workers: threads that read and decode ahead; as many as there are processors by default.
+            workers: threads that read and decode ahead; as many as there are processors by default, 0 for the caller's
+                own.
 
         Raises:
-            RequestError: batch_size or workers is below 1.
+            RequestError: batch_size is below 1, or workers below 0.
         """
         batch_size = operator.index(batch_size)
         if batch_size < 1:
             raise RequestError(f"batch_size {batch_size} is below 1")
         workers = default_workers() if workers is None else operator.index(workers)
-        if workers < 1:
-            raise RequestError(f"workers {workers} is below 1")
+        if workers < 0:
+            raise RequestError(f"workers {workers} is below 0")
         return Batches(self, batch_size, drop_remainder, workers)
 
     # -- columns: what converters and batches read --

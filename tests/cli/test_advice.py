@@ -66,9 +66,7 @@ CHANGED = {
     "Make it a tuple if these are leaves, numpy.stack(...) if they are rows; or give an output_signature":
         "Make it a tuple if these are leaves, numpy.stack(...) if they are rows; or give a --signature",
     "Put it into a module and import it; or use threads: use_multiprocessing=False":
-        "Make it a tuple if these are leaves, numpy.stack(...) if they are rows; or give an output_signature":
-        "Make it a tuple if these are leaves, numpy.stack(...) if they are rows; or give a --signature",
-    "Put it into a module and import it; or use threads: --threads",
+        "Put it into a module and import it; or use threads: --threads",
     "Replace it with overwrite=True, or write elsewhere":
         "Replace it with --overwrite, or write elsewhere",
     "Replace it with overwrite=True, without resume, or write elsewhere":
