@@ -44,7 +44,8 @@ class Buffers:
         capacity = -(-size // step) * step
         with self._lock:
             kept = self._kept
-            for place in range(len(kept)):
+            # The one used last is the likeliest to be in a cache.
+            for place in reversed(range(len(kept))):
                 if capacity <= len(kept[place]) <= 2 * capacity and _num_references(kept, place) == self._free_count:
                     kept.append(kept.pop(place))
                     return kept[-1][:size]
