@@ -22,9 +22,10 @@ import numpy as np
 
 from recordio.columns import Array, ColumnValues, concat, split_rows, take_rows
 from recordio.errors import RequestError
+from recordio.indices import record_numbers
 from recordio.memory import MemoryReader
 from recordio.reader import DEFAULT_CACHE_SIZE, DataSetReader, open_data_set
-from recordio.rows import LostRange, OnCorrupt
+from recordio.rows import LostRange, OnCorrupt, merged_ranges
 from recordio.schema import Schema
 from recordio.storage import LOCAL, Storage
 from recordio.values.infer import infer_batch_signature, infer_signature
@@ -102,6 +103,16 @@ class Dataset:
         )
 
     @property
+    def record_numbers(self) -> range:
+        """Which records of the whole data set are in view, in the order of the view."""
+        return self._rows
+
+    @property
+    def on_corrupt(self) -> OnCorrupt:
+        """What is done where damage is met: as `open` was told."""
+        return self._on_corrupt
+
+    @property
     def lost(self) -> tuple[LostRange, ...]:
         """Under on_corrupt="skip": the ranges of records that cannot be read, as far as reading has met them up to now.
 
@@ -109,14 +120,7 @@ class Dataset:
         that met it. No two ranges of the same column of a chunk overlap; records that several columns have lost are in
         the ranges of each.
         """
-        merged: list[LostRange] = []
-        for lost in sorted(self._lost, key=lambda lost: (lost.shard, lost.chunk or 0, lost.column or "", lost.start)):
-            last = merged[-1] if merged else None
-            if last is not None and lost.start <= last.stop and replace(lost, start=last.start, stop=last.stop) == last:
-                merged[-1] = replace(last, stop=max(last.stop, lost.stop))
-            else:
-                merged.append(lost)
-        return tuple(sorted(merged, key=lambda lost: (lost.start, lost.stop, lost.column or "")))
+        return merged_ranges(self._lost)
 
     def __reduce__(self) -> tuple[Any, ...]:
         reader, rows, ordinals = self._reader, self._rows, self._ordinals
@@ -154,7 +158,7 @@ class Dataset:
             # Steps of any size give these: arithmetic on them is in int64.
             return replace(self, _rows=rows if len(rows) > 1 else range(rows[0], rows[0] + 1) if rows else range(0))
         if isinstance(key, (list, tuple, range)) or (isinstance(key, np.ndarray) and key.ndim):
-            return self._batch(self._numbers(key))
+            return self._batch(record_numbers(key, self._rows))
         if isinstance(key, bool | np.bool_):
             raise TypeError("records are picked by int, slice, or a list or array of ints, not bool")
         try:
@@ -278,21 +282,6 @@ class Dataset:
             if len(numbers):
                 yield self._reader.rows(numbers, self._ordinals)
 
-    def _numbers(self, key: Any) -> Array:
-        if not isinstance(key, np.ndarray) or (key.dtype == object and key.ndim == 1):
-            key = _integers(key, len(self))
-        indices = np.asarray(key)
-        if not indices.size:
-            return np.empty(0, np.int64)
-        if indices.ndim != 1 or indices.dtype.kind not in "iu":
-            raise TypeError(f"a batch is picked by a list of ints, not {indices.dtype.name}{list(indices.shape)}")
-        wrong = (indices < -len(self)) | (indices >= len(self))
-        if wrong.any():
-            raise IndexError(f"record {int(indices[wrong][0])} of a data set of {len(self)} records")
-        indices = indices.astype(np.int64)
-        indices = np.where(indices < 0, indices + len(self), indices)
-        return self._rows.start + self._rows.step * indices
-
     def _batch(self, numbers: Array) -> Any:
         return self.make_batch(self._reader.rows(numbers, self._ordinals))
 
@@ -301,24 +290,6 @@ class Dataset:
         return self.schema.unflatten(
             [batch_leaf(c, values) for c, values in zip(self.schema.columns, rows, strict=True)]
         )
-
-
-def _integers(key: Iterable[Any], num_records: int) -> Array:
-    if isinstance(key, range):
-        key = list(key)
-    indices = []
-    for item in key:
-        if isinstance(item, bool | np.bool_):
-            raise TypeError("a batch is picked by a list of ints, not of bools")
-        try:
-            indices.append(operator.index(item))
-        except TypeError:
-            raise TypeError(f"a batch is picked by a list of ints, not of {type(item).__name__}") from None
-    try:
-        return np.array(indices, np.int64)
-    except OverflowError:
-        wrong = next(index for index in indices if not -num_records <= index < num_records)
-        raise IndexError(f"record {wrong} of a data set of {num_records} records") from None
 
 
 # Rows further apart than this are picked one by one; nearer ones are read in order and thinned out.

@@ -5,7 +5,8 @@ Spec: spec/format.md, section 12.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from recordio.columns import Array, ColumnValues
@@ -35,3 +36,15 @@ class Rows:
     columns: list[ColumnValues]
     numbers: Array | None = None
     lost: tuple[LostRange, ...] = ()
+
+
+def merged_ranges(ranges: Iterable[LostRange]) -> tuple[LostRange, ...]:
+    """Ranges in order, those of the same column of a chunk that touch put together."""
+    merged: list[LostRange] = []
+    for lost in sorted(ranges, key=lambda lost: (lost.shard, lost.chunk or 0, lost.column or "", lost.start)):
+        last = merged[-1] if merged else None
+        if last is not None and lost.start <= last.stop and replace(lost, start=last.start, stop=last.stop) == last:
+            merged[-1] = replace(last, stop=max(last.stop, lost.stop))
+        else:
+            merged.append(lost)
+    return tuple(sorted(merged, key=lambda lost: (lost.start, lost.stop, lost.column or "")))

@@ -30,15 +30,12 @@ def test_reads_are_exact_or_refused(storage: LocalStorage, tmp_path: Path, offse
 
 
 def test_what_was_read_is_the_callers_own(storage: LocalStorage, tmp_path: Path) -> None:
-    """New each time, and writable unless it is small."""
-    contents = b"0123456789" * 10_000
-    (tmp_path / "file").write_bytes(contents)
+    """Writable, and new each time."""
+    (tmp_path / "file").write_bytes(b"0123456789")
     handle = storage.open(str(tmp_path / "file"))
-    first = handle.read(0, len(contents))
-    first[:] = bytes(len(contents))
-    assert bytes(handle.read(0, len(contents))) == contents
-    small = handle.read(0, 10)
-    assert small.readonly and bytes(small) == contents[:10]
+    first = handle.read(0, 10)
+    first[:] = bytes(10)
+    assert bytes(handle.read(0, 10)) == b"0123456789"
 
 
 def test_a_file_that_shrinks_while_it_is_read_is_truncated(storage: LocalStorage, tmp_path: Path) -> None:

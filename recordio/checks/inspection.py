@@ -25,6 +25,7 @@ from recordio.checks.inspected import ColumnInspection, Inspection, ShardInspect
 from recordio.chunks.narrow import growth
 from recordio.errors import IncompleteError, MismatchError, RecordIOError, TruncatedError
 from recordio.format import layout
+from recordio.format.chunk import Directory
 from recordio.format.codec import CODEC_NAMES
 from recordio.job import describe_unfinished
 from recordio.job_paths import WORK_NAME, JobPaths
@@ -32,7 +33,7 @@ from recordio.lock import is_locked
 from recordio.progress import Progress
 from recordio.reader import DataSetReader, open_data_set
 from recordio.schema import Column, Schema
-from recordio.shards.shard_reader import read_file_front
+from recordio.shards.shard_reader import ShardReader, read_file_front
 from recordio.storage import LOCAL, Storage
 from recordio.writer import default_workers
 
@@ -140,19 +141,24 @@ class _Inspector:
             shard_id = int(np.searchsorted(starts, number, side="right")) - 1
             yield shard_id, number - int(starts[shard_id])
 
-    def _column_sizes(
-        self, ordinals: Sequence[int], *, every: bool
-    ) -> tuple[dict[int, tuple[dict[str, int], int, int]], bool]:
-        """Bytes by codec, raw and stored size of the columns; scaled up from some directories, unless all are read."""
-        found = {ordinal: ({}, [0, 0]) for ordinal in ordinals}  # type: dict[int, tuple[dict[str, int], list[int]]]
-        seen = 0
-        for shard_id, chunk_id in self._chunks(None if every else _MAX_DIRECTORIES):
+    def _directories(self, most: int | None) -> Iterator[tuple[ShardReader, int, Directory]]:
+        """The directories of these chunks, with their places; those that cannot be read are noted and left out."""
+        for shard_id, chunk_id in self._chunks(most):
             try:
                 shard = self.reader.shard(shard_id)
                 directory = shard.read_directory(chunk_id)
             except RecordIOError as error:
                 self._note(error)
                 continue
+            yield shard, chunk_id, directory
+
+    def _column_sizes(
+        self, ordinals: Sequence[int], *, every: bool
+    ) -> tuple[dict[int, tuple[dict[str, int], int, int]], bool]:
+        """Bytes by codec, raw and stored size of the columns; scaled up from some directories, unless all are read."""
+        found = {ordinal: ({}, [0, 0]) for ordinal in ordinals}  # type: dict[int, tuple[dict[str, int], list[int]]]
+        seen = 0
+        for _, _, directory in self._directories(None if every else _MAX_DIRECTORIES):
             seen += directory.raw_size
             for ordinal, (codecs, sizes) in found.items():
                 column = directory.columns[ordinal]
@@ -172,13 +178,7 @@ class _Inspector:
 
     def _sample(self, ordinals: Sequence[int]) -> dict[int, ColumnSummary]:
         summarizers = {ordinal: Summarizer(self.reader.schema.columns[ordinal]) for ordinal in ordinals}
-        for shard_id, chunk_id in self._chunks(_SAMPLE_CHUNKS):
-            try:
-                shard = self.reader.shard(shard_id)
-                directory = shard.read_directory(chunk_id)
-            except RecordIOError as error:
-                self._note(error)
-                continue
+        for shard, chunk_id, directory in self._directories(_SAMPLE_CHUNKS):
             for ordinal, summarizer in summarizers.items():
                 entry = directory.columns[ordinal]
                 grown = entry.frames[0].raw_size * growth(self.reader.schema.columns[ordinal], entry.encoding)

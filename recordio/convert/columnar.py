@@ -65,7 +65,7 @@ class DatasetSource(Source):
         return self._part(0, len(self._dataset))
 
     def identity(self) -> Any:
-        fingerprint, rows = (getattr(self._dataset, name, None) for name in ("fingerprint", "_rows"))
+        fingerprint, rows = (getattr(self._dataset, name, None) for name in ("fingerprint", "record_numbers"))
         return {
             "fingerprint": fingerprint, "rows": None if rows is None else repr(rows), "lossy": self.lossy,
             "columns": [column.name for column in self._dataset.schema.columns],
@@ -207,7 +207,7 @@ class ColumnsPart(Part):
 
 def _lost_rows(view: Any) -> list[tuple[int, int, str]]:
     """Ranges of rows that a view has lost, in its own numbers, in order, and why; no two overlap."""
-    rows = view._rows
+    rows = view.record_numbers
     found = []
     for lost in view.lost:
         if rows.step > 0:
@@ -227,7 +227,7 @@ def _lost_rows(view: Any) -> list[tuple[int, int, str]]:
 
 
 def _leaves_out_damage(dataset: ColumnarDataset) -> bool:
-    return getattr(dataset, "_on_corrupt", "raise") == "skip"
+    return getattr(dataset, "on_corrupt", "raise") == "skip"
 
 
 def _raw_size(schema: Schema, columns: list[ColumnValues]) -> int:

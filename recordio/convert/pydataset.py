@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Literal, cast
 
 from recordio.convert.pieces import Part, check_pickle, fixed_row_size, given_size
-from recordio.convert.sequences import IndexedSource, ItemsPart, Shared, _make_resident
+from recordio.convert.sequences import IndexedSource, ItemsPart, Shared, make_resident
 from recordio.errors import RequestError, SourceError
 from recordio.schema import Schema
 from recordio.values.infer import infer_batch_signature, infer_signature
@@ -96,7 +96,7 @@ class PyDatasetSource(IndexedSource):
         self._begin()
         payload = self._pickle()
         self._shared.resident = True
-        return _make_resident, (self._shared.token, payload)
+        return make_resident, (self._shared.token, payload)
 
     def _pickle(self) -> bytes:
         return check_pickle(self._shared.value, f"the PyDataset {type(self._shared.value).__qualname__}")

@@ -56,7 +56,7 @@ class Shared:
 _resident: dict[str, bytes | Shared] = {}
 
 
-def _make_resident(token: str, payload: bytes) -> None:
+def make_resident(token: str, payload: bytes) -> None:
     # Not unpickled here: what a process raises while it starts is lost, and the pool with it.
     _resident[token] = payload
 

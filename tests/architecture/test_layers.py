@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("storage", "lock", "process_local", "progress"),
     # Higher in design.md's drawing, but it needs nothing of what is below: readers and writers may run on a pool.
     ("execute.",),
-    ("rows",),
+    ("rows", "indices"),
     ("shards.",),
     ("job", "job_paths"),
     ("stream",),
