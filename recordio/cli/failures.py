@@ -22,6 +22,7 @@ from rich.text import Text
 
 import recordio
 from recordio.cli.console import printable, side_console
+from recordio.convert.pieces import SOURCE_NOTE
 from recordio.errors import (
     IncompleteError,
     LockedError,
@@ -34,8 +35,6 @@ from recordio.job_paths import JobPaths
 from recordio.storage import LOCAL
 
 DATA_PROBLEM, USAGE, CANNOT_ACCESS, NOT_RECORDIO, UNFINISHED, INTERRUPTED = 1, 2, 3, 4, 5, 130
-
-SOURCE_NOTE = "recordio: the source raised this"  # as recordio.convert.pieces.add_place begins it
 
 _PACKAGE = os.path.dirname(os.path.abspath(recordio.__file__)) + os.sep
 _MACHINERY = (os.path.dirname(click.__file__), os.path.join("concurrent", "futures"), "<frozen ", "<string>")

@@ -20,9 +20,8 @@ from typing import Any
 
 import click
 
-from recordio.cli.failures import SOURCE_NOTE
 from recordio.cli.suggestions import near_name, near_path
-from recordio.convert.pieces import Source
+from recordio.convert.pieces import SOURCE_NOTE, Source
 from recordio.convert.pydataset import is_pydataset
 from recordio.convert.sources import as_source
 from recordio.errors import SourceError

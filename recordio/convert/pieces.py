@@ -26,6 +26,7 @@ from recordio.schema import Schema
 from recordio.values.ragged import Ragged
 from recordio.values.ragged_tensors import as_numpy
 
+SOURCE_NOTE = "recordio: the source raised this"  # how the note on an exception of the source begins
 INFER_RECORDS = 256             # records looked at, at most, to infer a signature
 INFER_SIZE = 16 << 20           # bytes of them, at most: they are all kept
 ESTIMATE_RECORDS = 1024         # records looked at, at most, to estimate the raw size of one
@@ -184,7 +185,7 @@ def raise_at(error: Exception, label: str) -> NoReturn:
 
     Except for StopIteration, which would look like the end of a source to the generators that it passes through.
     """
-    note = f"recordio: the source raised this at {label}"
+    note = f"{SOURCE_NOTE} at {label}"
     if isinstance(error, StopIteration):
         stopped = RuntimeError(f"the source raised StopIteration at {label}")
         stopped.add_note(note)
