@@ -105,7 +105,7 @@ class Writer:
         num_shards: exactly so many shards, of equal numbers of records within one. The records are first spooled in the
             directory and then cut, which takes their compressed size twice on disk for a while.
         shard_size: raw bytes of a shard, instead of num_shards; 256 MiB by default.
-        chunk_size: raw bytes of a chunk, the unit of I/O and of loss; 1 MiB by default, or 16 KiB a column if that is
+        chunk_size: raw bytes of a chunk, the unit of I/O and of loss; 2 MiB by default, or 16 KiB a column if that is
             more.
         frame_size: raw bytes of a frame, the smallest thing that can be read alone.
         codec: "zstd" or "none".

@@ -27,13 +27,11 @@ from recordio.format.chunk import encode_directory, place_columns
 from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, DEFAULT_LEVEL, MAX_LEVEL
 from recordio.schema import Schema
 
-DEFAULT_CHUNK_SIZE = 1 << 20
+DEFAULT_CHUNK_SIZE = 2 << 20
 DEFAULT_COLUMN_CHUNK_SIZE = 16 << 10
 DEFAULT_FRAME_SIZE = 64 << 10
 # Rows under way to the encoder threads, in raw bytes; at least one chunk is always let through.
 MAX_BYTES_IN_FLIGHT = 64 << 20
-# Raw bytes that an encoder thread is given at once, or a little more.
-TASK_SIZE = 4 << 20
 
 _CODECS = {"none": CODEC_RAW, "zstd": CODEC_ZSTD}
 
@@ -44,7 +42,7 @@ class WriteOptions:
 
     codec: str = "zstd"
     level: int = DEFAULT_LEVEL
-    chunk_size: int | None = None  # raw bytes; None: 1 MiB, or 16 KiB a column where that is more
+    chunk_size: int | None = None  # raw bytes; None: 2 MiB, or 16 KiB a column where that is more
     frame_size: int = DEFAULT_FRAME_SIZE  # raw bytes
 
     def resolve(self, schema: Schema) -> WriteOptions:
@@ -178,48 +176,39 @@ class ChunkAssembler:
 
 
 class ChunkEncoder:
-    """Encodes chunks on threads and gives them back in order, with a bounded number of bytes under way.
-
-    A task is several chunks: what does not compress is encoded in less time than two threads take to hand it over.
-    """
+    """Encodes chunks on threads and gives them back in order, with a bounded number of chunks and bytes under way."""
 
     def __init__(self, schema: Schema, options: WriteOptions, *, workers: int) -> None:
         self._schema = schema
         self._options = options
         self._workers = workers
-        # Whoever asks for small chunks wants little to be lost: they are handed on, and written, one by one.
-        self._wanted_size = TASK_SIZE if (options.chunk_size or 0) >= DEFAULT_CHUNK_SIZE else 1
         self._executor: ThreadPoolExecutor | None = None
-        self._task: list[ChunkRows] = []  # chunks of the task that is being collected
-        self._task_size = 0
-        self._pending: deque[tuple[list[int], int, Future[list[EncodedChunk]]]] = deque()  # shard_ids, raw bytes
+        self._pending: deque[tuple[int, int, Future[EncodedChunk]]] = deque()  # shard_id, raw bytes
         self._in_flight = 0
 
     def push(self, rows: ChunkRows) -> Iterator[tuple[int, EncodedChunk]]:
         """Hand one chunk over, and give those that are ready: (shard_id, chunk)."""
-        self._task.append(rows)
-        self._task_size += rows.size
-        if self._task_size < self._wanted_size:
-            return
-        self._submit()
-        most = 2 * self._workers + 1
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(self._workers, thread_name_prefix="recordio-encode")
+        future = self._executor.submit(encode_chunk, self._schema, rows.parts, self._options)
+        self._pending.append((rows.shard_id, rows.size, future))
+        self._in_flight += rows.size
+        # No more than keeps the threads busy: memory that is soon free again is taken again, and new memory is slow.
+        most = self._workers + 2
         while self._pending and (
             self._pending[0][2].done()
             or len(self._pending) > most
             or (self._in_flight > MAX_BYTES_IN_FLIGHT and len(self._pending) > 1)
         ):
-            yield from self._pop()
+            yield self._pop()
 
     def drain(self) -> Iterator[tuple[int, EncodedChunk]]:
         """Wait for all that is under way."""
-        if self._task:
-            self._submit()
         while self._pending:
-            yield from self._pop()
+            yield self._pop()
 
     def close(self) -> None:
         """Drop what is under way and end the threads."""
-        self._task = []
         for _, _, future in self._pending:
             future.cancel()
         self._pending.clear()
@@ -227,22 +216,7 @@ class ChunkEncoder:
             self._executor.shutdown(wait=True, cancel_futures=True)
             self._executor = None
 
-    def _submit(self) -> None:
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(self._workers, thread_name_prefix="recordio-encode")
-        task, size = self._task, self._task_size
-        self._task, self._task_size = [], 0
-        future = self._executor.submit(_encode_chunks, self._schema, [rows.parts for rows in task], self._options)
-        self._pending.append(([rows.shard_id for rows in task], size, future))
-        self._in_flight += size
-
-    def _pop(self) -> Iterator[tuple[int, EncodedChunk]]:
-        shard_ids, size, future = self._pending.popleft()
+    def _pop(self) -> tuple[int, EncodedChunk]:
+        shard_id, size, future = self._pending.popleft()
         self._in_flight -= size
-        yield from zip(shard_ids, future.result(), strict=True)
-
-
-def _encode_chunks(
-    schema: Schema, chunks: list[list[list[ColumnValues]]], options: WriteOptions
-) -> list[EncodedChunk]:
-    return [encode_chunk(schema, parts, options) for parts in chunks]
+        return shard_id, future.result()
