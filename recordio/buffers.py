@@ -28,7 +28,7 @@ class Buffers:
         limit: bytes kept in all. Beyond it the buffers longest kept are let go, and live as long as they are held.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int = 128 << 20) -> None:
         self._limit = limit
         self._lock = threading.Lock()
         self._kept: list[Array] = []

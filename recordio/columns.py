@@ -10,7 +10,7 @@ Spec: spec/format.md, sections 5 and 6.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -173,13 +173,20 @@ def take_rows(column: Column, rows: ColumnValues, indices: Array) -> ColumnValue
     return taken
 
 
-def concat(parts: Sequence[ColumnValues]) -> ColumnValues:
-    """The rows of all parts, in order; a single part is returned as it is, several are copied. At least one part."""
+def concat(parts: Sequence[ColumnValues], new_array: Callable[..., Array] = np.empty) -> ColumnValues:
+    """The rows of all parts, in order; a single part is returned as it is, several are copied. At least one part.
+
+    Args:
+        new_array: makes the arrays that they are copied to, of any contents, from a shape and a dtype.
+    """
     if len(parts) == 1:
         return parts[0]
 
-    def join(arrays: list[Array | None]) -> Any:
-        return None if arrays[0] is None else np.concatenate(arrays)  # type: ignore[arg-type]
+    def join(arrays: list[Any]) -> Any:
+        if arrays[0] is None:
+            return None
+        shape = (sum(map(len, arrays)), *arrays[0].shape[1:])
+        return np.concatenate(arrays, out=new_array(shape, arrays[0].dtype))
 
     values: list[Any] = [part.values for part in parts]
     if all(isinstance(part, Elements) for part in values):

@@ -20,6 +20,7 @@ from typing import Any, SupportsIndex, overload
 
 import numpy as np
 
+from recordio.buffers import Buffers
 from recordio.columns import Array, ColumnValues, concat, split_rows, take_rows
 from recordio.errors import RequestError
 from recordio.indices import record_numbers
@@ -341,6 +342,7 @@ class Batches:
         columns, batch_size = self.dataset.schema.columns, self.batch_size
         make_batch, unflatten = self.dataset.make_batch, self.dataset.schema.unflatten
         is_plain = all(column.is_fixed and not column.optional for column in columns)
+        buffers = Buffers()  # for batches that are put together from several runs
         held: list[Sequence[ColumnValues]] = []  # of the batch that is not full yet
         num_held = 0
         for rows in self.dataset.stream_columns(workers=self.workers, align=batch_size):
@@ -353,26 +355,26 @@ class Batches:
             if is_plain:
                 # Nothing but arrays: the way of a projection, where a batch costs more than its bytes.
                 first, _, last = self._split(rows, [0, ends[0], ends[-1], num_rows])
-                yield self._join([*held, first])
+                yield self._join([*held, first], buffers)
                 arrays = [values.values for values in rows]
                 for start in ends[:-1]:
                     yield unflatten([array[start : start + batch_size] for array in arrays])
             else:
                 first, *middle, last = self._split(rows, [0, *ends, num_rows])
-                yield self._join([*held, first])
+                yield self._join([*held, first], buffers)
                 for part in middle:
                     yield make_batch(part)
             num_held = num_rows - ends[-1]
             held = [last] if num_held else []
         if num_held and not self.drop_remainder:
-            yield self._join(held)
+            yield self._join(held, buffers)
 
     def _split(self, rows: list[ColumnValues], bounds: list[int]) -> list[Sequence[ColumnValues]]:
         columns = self.dataset.schema.columns
         return list(zip(*[split_rows(c, values, bounds) for c, values in zip(columns, rows, strict=True)], strict=True))
 
-    def _join(self, parts: Sequence[Sequence[ColumnValues]]) -> Any:
-        return self.dataset.make_batch([concat(column) for column in zip(*parts, strict=True)])
+    def _join(self, parts: Sequence[Sequence[ColumnValues]], buffers: Buffers) -> Any:
+        return self.dataset.make_batch([concat(column, buffers.empty) for column in zip(*parts, strict=True)])
 
 
 def open_dataset(

@@ -43,7 +43,6 @@ DEFAULT_CACHE_SIZE = 64 << 20  # bytes of decoded frames, in each process
 # Rows are read in tasks of so many raw bytes: one that is much smaller loses to the GIL, a larger one to the caches.
 _MIN_TASK_SIZE, _MAX_TASK_SIZE = 1 << 20, 8 << 20
 _MAX_ALIGNED_SIZE = 16 << 20  # of a batch that is one task
-_MAX_LENT_SIZE = 128 << 20  # of rows that are used again once the caller has dropped them
 _SHARED_SIZE = 4 << 10  # read of a chunk, from which its bytes take longer than its steps: threads can share them
 _FRAME_ENTRY_SIZE = 120  # bytes that one frame of a cached directory takes in memory, about
 
@@ -219,7 +218,7 @@ class DataSetReader:
         """
         bounds = self._task_bounds(start, stop, ordinals, workers=workers, align=align)
         tasks = [*pairwise(bounds)]
-        buffers = Buffers(_MAX_LENT_SIZE)
+        buffers = Buffers()
         if len(tasks) < 2 or workers < 1:
             for low, high in tasks:
                 yield from self._read_range(low, high, ordinals, on_corrupt, buffers)

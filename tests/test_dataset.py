@@ -338,3 +338,19 @@ def test_workers_and_cache_size_are_checked(path: Path) -> None:
         recordio.open(path).batch(10, workers=-1)
     with pytest.raises(recordio.RequestError, match="cache_size"):
         recordio.open(path, cache_size=-1)
+
+
+def test_a_batch_put_together_of_many_runs_is_the_callers_own(tmp_path: Path) -> None:
+    """Its memory is lent again only when nobody holds a part of it: some are kept, some dropped, all scribbled over."""
+    values = np.arange(1_000)
+    with recordio.Writer(tmp_path / "set", recordio.TensorSpec((1 << 13,), "int64"), codec="none") as writer:
+        for value in values:
+            writer.write(np.full(1 << 13, value))
+    dataset = recordio.open(tmp_path / "set")
+    kept = []
+    for number, batch in enumerate(dataset.batch(290, workers=2)):
+        assert (batch == values[290 * number : 290 * number + len(batch), None]).all()
+        batch[:] = -1 - number
+        if number % 2:
+            kept.append(batch[7])
+    assert [set(array.tolist()) for array in kept] == [{-2}, {-4}]
