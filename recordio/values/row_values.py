@@ -29,7 +29,7 @@ from recordio.format.layout import MAX_FRAME_RAW_SIZE
 from recordio.schema import Column
 from recordio.values.casting import Refusal, as_array, cast, describe_array, number_kind, show_value
 from recordio.values.row_checks import check_row_size, check_shape, is_missing, refuse
-from recordio.values.strings import bytes_array, encode_element, join_elements, keep_object, read_strings
+from recordio.values.strings import bytes_array, encode_each, join_elements, keep_object, read_strings
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,13 +232,10 @@ def _string_elements(column: Column, leaf: Any) -> tuple[list[bytes], tuple[int,
         check_shape(column, shape, got)
     else:
         check_shape(column, shape, show_value(leaf))
-    encoded = []
-    for index, value in enumerate(flat):
-        try:
-            encoded.append(encode_element(column, value))
-        except Refusal as refusal:
-            refusal.index = index
-            raise refuse(column, refusal, shape) from None
+    try:
+        encoded = encode_each(column, flat)
+    except Refusal as refusal:
+        raise refuse(column, refusal, shape) from None
     lengths = list(map(len, encoded))
     check_row_size(column, sum(lengths), shape, lengths)
     return encoded, shape

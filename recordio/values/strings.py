@@ -9,7 +9,7 @@ Spec: spec/format.md, sections 3 and 10.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -70,14 +70,23 @@ def encode_elements(column: Column, values: list[Any]) -> tuple[Array, Array]:
             return join_elements(values)
     except (TypeError, UnicodeEncodeError):
         pass  # found again below, with its place
-    encoded = []
-    for index, value in enumerate(values):
-        try:
+    return join_elements(encode_each(column, values))
+
+
+def encode_each(column: Column, values: Iterable[Any]) -> list[bytes]:
+    """Give the bytes of each element.
+
+    Raises:
+        Refusal: with the index of the first element that does not fit.
+    """
+    encoded: list[bytes] = []
+    try:
+        for value in values:
             encoded.append(encode_element(column, value))
-        except Refusal as refusal:
-            refusal.index = index
-            raise
-    return join_elements(encoded)
+    except Refusal as refusal:
+        refusal.index = len(encoded)
+        raise
+    return encoded
 
 
 def keep_object(column: Column, value: Any) -> bytes:

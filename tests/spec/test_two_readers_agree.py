@@ -93,53 +93,56 @@ def test_every_field_of_an_index(tmp_path):
         compare(tmp_path, what)
 
 
+def compare_random_edits(directory, good, part, draw, *, seed, count, most):
+    """One to `most` bytes of a part take another value, `count` times; `draw` gives a place in the file and a value."""
+    dice = random.Random(seed)
+    path = directory / "edited.rio"
+    for _ in range(count):
+        edited = good
+        for _ in range(dice.randint(1, most)):
+            place, value = draw(dice)
+            edited = v.put(edited, place, bytes([value]))
+        path.write_bytes(v.reseal(edited, good))
+        compare(path, edited[part.start : part.stop].hex())
+
+
+def any_place(part, *values):
+    """Any place of a part alike; one of some values, or any."""
+
+    def draw(dice):
+        value = dice.choice((*values, dice.randrange(256)))
+        return dice.randrange(part.start, part.stop), value
+
+    return draw
+
+
 @pytest.mark.parametrize("name", CONTENTS)
 def test_random_contents_of_frames(tmp_path, name):
-    """spec/format.md, section 6: one to three bytes of a frame take another value."""
+    """spec/format.md, section 6."""
     spec, records = CONTENTS[name]
     good = shard_of(spec, records, codec="none")
     frame = v.part(good, "frame")
-    path = tmp_path / "edited.rio"
-    dice = random.Random(name)
-    for _ in range(300):
-        edited = good
-        for _ in range(dice.randint(1, 3)):
-            value = dice.choice((0, 1, 2, 127, 128, 255, dice.randrange(256)))
-            edited = v.put(edited, dice.randrange(frame.start, frame.stop), bytes([value]))
-        path.write_bytes(v.reseal(edited, good))
-        compare(path, edited[frame.start : frame.stop].hex())
+    compare_random_edits(tmp_path, good, frame, any_place(frame, 0, 1, 2, 127, 128, 255), seed=name, count=300, most=3)
 
 
 def test_random_schemas(tmp_path):
-    """spec/format.md, section 3: bytes of the schema take another value."""
+    """spec/format.md, section 3."""
     good = shard_of({"a": TensorSpec((None, 2), "int8"), "b": (TensorSpec((), "str"), [MsgpackSpec()])}, [])
     schema = v.part(good, "schema")
-    path = tmp_path / "edited.rio"
-    dice = random.Random("schema")
     tags = (0x80, 0x90, 0x91, 0xA1, 0xC0, 0xC1, 0xC2, 0xC3, 0xC7, 0xCA, 0xD6, 0xDB, 0xDD, 0xDF, 0xFF)
-    for _ in range(1500):
-        edited = good
-        for _ in range(dice.randint(1, 2)):
-            value = dice.choice((*tags, dice.randrange(256)))
-            edited = v.put(edited, dice.randrange(schema.start, schema.stop), bytes([value]))
-        path.write_bytes(v.reseal(edited, good))
-        compare(path, edited[schema.start : schema.stop].hex())
+    compare_random_edits(tmp_path, good, schema, any_place(schema, *tags), seed="schema", count=1500, most=2)
 
 
 def test_random_zstd_frames(tmp_path):
-    """spec/format.md, section 5: bytes of a compressed frame take another value, most of them near its front."""
+    """spec/format.md, section 5: bytes of a compressed frame, most of them near its front."""
     good = shard_of(TensorSpec((40,), "int32"), [np.arange(40, dtype=np.int32) % 3] * 8, codec="zstd")
     frame = v.part(good, "frame")
     assert v.get(good, v.part(good, "column entry"), "codec") == 1
-    path = tmp_path / "edited.rio"
-    dice = random.Random("zstd")
-    for _ in range(600):
-        edited = good
-        for _ in range(dice.randint(1, 2)):
-            place = frame.start + dice.randrange(dice.choice((12, frame.size)))
-            edited = v.put(edited, place, bytes([dice.randrange(256)]))
-        path.write_bytes(v.reseal(edited, good))
-        compare(path, edited[frame.start : frame.stop].hex())
+
+    def draw(dice):
+        return frame.start + dice.randrange(dice.choice((12, frame.size))), dice.randrange(256)
+
+    compare_random_edits(tmp_path, good, frame, draw, seed="zstd", count=600, most=2)
 
 
 @pytest.mark.parametrize(
@@ -166,17 +169,10 @@ def test_every_size_of_a_narrow_column(tmp_path, spec):
 
 
 def test_random_contents_of_narrow_frames(tmp_path):
-    """spec/format.md, section 6: one to three bytes of a narrow column take another value."""
+    """spec/format.md, section 6."""
     spec = TensorSpec((None, None), "int32", optional=True)
     good = v.put_together(lean(shard_of(spec, [None, np.array([[1, -1]], np.int32), np.array([[]], np.int32)] * 2)))
     frame = v.part(good, "frame")
     assert v.get(good, v.part(good, "column entry"), "encoding") == 1
-    path = tmp_path / "edited.rio"
-    dice = random.Random("narrow")
-    for _ in range(300):
-        edited = good
-        for _ in range(dice.randint(1, 3)):
-            value = dice.choice((0, 1, 2, 127, 128, 255, dice.randrange(256)))
-            edited = v.put(edited, dice.randrange(frame.start, frame.stop), bytes([value]))
-        path.write_bytes(v.reseal(edited, good))
-        compare(path, edited[frame.start : frame.stop].hex())
+    draw = any_place(frame, 0, 1, 2, 127, 128, 255)
+    compare_random_edits(tmp_path, good, frame, draw, seed="narrow", count=300, most=3)
