@@ -32,8 +32,7 @@ class ColumnValues:
     Attributes:
         num_rows: n.
         values: fixed columns: dtype[n, *shape]; numeric variable columns: dtype[E], all elements back to back,
-        row-major;
-            string-like columns: uint8[bytes], all elements back to back.
+            row-major; string-like columns: uint8[bytes], all elements back to back.
         validity: bool[n], True where there is a value; optional columns only. A None row is zero in a fixed column, and
             has rank 0, dims 0 and no element in a variable one.
         ranks: uint8[n]; columns of unknown rank only.

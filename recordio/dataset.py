@@ -23,6 +23,7 @@ import numpy as np
 from recordio.buffers import Buffers
 from recordio.columns import Array, ColumnValues, concat, split_rows, take_rows
 from recordio.errors import RequestError
+from recordio.execute.pool import default_workers
 from recordio.indices import record_numbers
 from recordio.memory import MemoryReader
 from recordio.reader import DEFAULT_CACHE_SIZE, DataSetReader, open_data_set
@@ -32,7 +33,6 @@ from recordio.storage import LOCAL, Storage
 from recordio.values.infer import infer_batch_signature, infer_signature
 from recordio.values.leaves import batch_leaf, record_leaf, record_leaves
 from recordio.values.signature import RecordBuffer, cast_batch
-from recordio.writer import default_workers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +82,7 @@ class Dataset:
     @property
     def fingerprint(self) -> str:
         """32 hexadecimal digits that are equal for equal data sets (all of it, not only what is in view)."""
-        reader = self._reader
-        return (reader.fingerprint if isinstance(reader, MemoryReader) else reader.source.index.fingerprint).hex()
+        return self._reader.fingerprint.hex()
 
     @property
     def shards(self) -> tuple[Shard, ...]:

@@ -20,11 +20,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from recordio.errors import RequestError, SourceError
-from recordio.format.index import INDEX_NAME, encode_index
+from recordio.format.index import INDEX_NAME, SHARD_NAME, encode_index
 from recordio.job_paths import (
     JOB_VERSION,
     LOCK_NAME,
-    SHARD_NAME,
     WORK_NAME,
     FinishedShard,
     JobPaths,

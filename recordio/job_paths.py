@@ -22,14 +22,13 @@ from typing import Any
 from recordio.errors import DataError, IncompleteError, RecordIOError, RequestError
 from recordio.format.checksum import crc
 from recordio.format.footer import Footer
-from recordio.format.index import INDEX_NAME, ShardEntry, decode_index
+from recordio.format.index import INDEX_NAME, SHARD_NAME, ShardEntry, decode_index
 from recordio.shards.shard_reader import read_shard_front
 from recordio.storage import Storage
 
 WORK_NAME = ".unfinished"
 LOCK_NAME = "lock"
 JOB_VERSION = 1
-SHARD_NAME = re.compile(r"shard-([0-9]{5,7})-[0-9a-f]{8}\.rio", re.ASCII)
 _NOTE_NAME = re.compile(r"shard-([0-9]{5,7})\.done", re.ASCII)
 
 
@@ -39,7 +38,6 @@ class FinishedShard:
 
     entry: ShardEntry
     chunk_table: bytes
-    last: bool
     details: dict[str, Any] = field(default_factory=dict)  # JSON
 
 
@@ -100,7 +98,7 @@ class JobPaths:
         self.storage.sync_directory(self.path)
         note = {"name": entry.name, "digest": entry.digest.hex(), "last": footer.last, "details": details}
         self.storage.write_file(self.note(footer.shard_id), json.dumps(note).encode())
-        return FinishedShard(entry=entry, chunk_table=footer.chunk_table, last=footer.last, details=details)
+        return FinishedShard(entry=entry, chunk_table=footer.chunk_table, details=details)
 
     def finished(self, shard_id: int) -> FinishedShard | None:
         """A shard that an earlier run finished, verified down to its digest; None if it must be written (again)."""
@@ -115,7 +113,7 @@ class JobPaths:
         if (footer.digest.hex(), footer.shard_id, footer.last) != (note["digest"], shard_id, note["last"]):
             return None
         entry = shard_entry(note["name"], front.header.file_id, footer, front.file_size)
-        return FinishedShard(entry=entry, chunk_table=footer.chunk_table, last=footer.last, details=note["details"])
+        return FinishedShard(entry=entry, chunk_table=footer.chunk_table, details=note["details"])
 
     def num_finished(self) -> int:
         """How many shards are noted as finished, and are there; their bytes are not looked at."""

@@ -26,7 +26,6 @@ class MemoryReader:
     columns: list[ColumnValues]
     num_records: int
     metadata: dict[str, Any] = field(default_factory=dict)
-    shards: tuple[()] = ()
     whole: bytes | None = None  # fingerprint of the data set that this is a part of
 
     @cached_property

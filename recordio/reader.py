@@ -43,7 +43,6 @@ DEFAULT_CACHE_SIZE = 64 << 20  # bytes of decoded frames, in each process
 # Rows are read in tasks of so many raw bytes: one that is much smaller loses to the GIL, a larger one to the caches.
 _MIN_TASK_SIZE, _MAX_TASK_SIZE = 1 << 20, 8 << 20
 _MAX_ALIGNED_SIZE = 16 << 20  # of a batch that is one task
-_SHARED_SIZE = 4 << 10  # read of a chunk, from which its bytes take longer than its steps: threads can share them
 _FRAME_ENTRY_SIZE = 120  # bytes that one frame of a cached directory takes in memory, about
 
 
@@ -69,13 +68,18 @@ class DataSetReader:
     def shards(self) -> tuple[ShardEntry, ...]:
         return self.source.index.shards
 
+    @property
+    def fingerprint(self) -> bytes:
+        """16 bytes that are equal for equal data sets."""
+        return self.source.index.fingerprint
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (
             self.source.path,
             self.storage,
             self.cache_size,
             self.may_be_cut,
-            self.source.index.fingerprint,
+            self.fingerprint,
         )
 
     # -- one chunk, one frame --
@@ -355,7 +359,7 @@ def open_data_set(
     Args:
         cache_size: bytes of decoded frames that are kept, in each process.
         may_be_cut: read the chunks before the cut of a shard that is shorter than the index says, instead of refusing
-        it.
+            it.
 
     Raises:
         FileNotFoundError: nothing is there. IncompleteError: writing did not end.
@@ -379,6 +383,6 @@ def open_data_set(
 
 def _reopen(path: str, storage: Storage, cache_size: int, may_be_cut: bool, fingerprint: bytes) -> DataSetReader:
     reader = open_data_set(path, storage=storage, cache_size=cache_size, may_be_cut=may_be_cut)
-    if reader.source.index.fingerprint != fingerprint:
+    if reader.fingerprint != fingerprint:
         raise MismatchError("the data set was written anew since it was opened", path=path, advice="Open it again")
     return reader

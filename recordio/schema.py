@@ -31,7 +31,6 @@ from recordio.structure import (
     Parts,
     compile_flatten,
     compile_unflatten,
-    copied,
     decode_structure,
     encode_structure,
     flatten_checked,
@@ -89,11 +88,6 @@ class Column:
     def unknown_dims(self) -> tuple[int, ...]:
         """Places of the unknown dimensions in a shape of known rank; () for unknown rank."""
         return tuple(axis for axis, dim in enumerate(self.shape or ()) if dim is None)
-
-    @property
-    def rank(self) -> int | None:
-        """Number of dimensions of a row, None if it varies."""
-        return None if self.shape is None else len(self.shape)
 
     @property
     def spec(self) -> TensorSpec | MsgpackSpec:
@@ -175,11 +169,6 @@ class Schema:
             if not column.named and column.name != path:
                 raise MalformedError(f"column {shown(column.name)} is not named, and its leaf is {shown(path)}")
         return Schema(structure, columns)
-
-    @property
-    def structure(self) -> Node:
-        """The structure with ordinals of columns at its leaves; the caller's own copy."""
-        return copied(self._structure)
 
     @property
     def element_spec(self) -> Any:

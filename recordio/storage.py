@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -36,6 +35,10 @@ class ReadHandle(Protocol):
         Raises:
             TruncatedError: the file ends before.
         """
+        ...
+
+    def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        """Fill buffers one after the other from `offset` on; raises as `read`."""
         ...
 
 
@@ -72,7 +75,6 @@ class Storage(Protocol):
     def is_directory(self, path: str) -> bool: ...
     def size(self, path: str) -> int: ...
     def remove(self, path: str) -> None: ...
-    def remove_tree(self, path: str) -> None: ...
     def remove_empty_directory(self, path: str) -> None:
         """Remove a directory, unless something is in it."""
         ...
@@ -141,17 +143,8 @@ class _LocalReadHandle:
             os.close(self._fd)
 
 
-def read_into(handle: ReadHandle, offset: int, buffers: Sequence[memoryview]) -> None:
-    """Fill buffers one after the other from `offset` on; in one step, where the handle has a `read_into`.
-
-    Raises:
-        TruncatedError: the file ends before.
-    """
-    scatter = getattr(handle, "read_into", None)
-    if scatter is not None:
-        scatter(offset, buffers)
-        return
-    data = handle.read(offset, sum(map(len, buffers)))
+def fill(buffers: Sequence[memoryview], data: memoryview) -> None:
+    """Copy bytes into buffers, one after the other."""
     place = 0
     for buffer in buffers:
         buffer[:] = data[place : place + len(buffer)]
@@ -247,10 +240,6 @@ class LocalStorage:
     def remove(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.remove(path)
-
-    def remove_tree(self, path: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(path)
 
     def remove_empty_directory(self, path: str) -> None:
         with contextlib.suppress(OSError):

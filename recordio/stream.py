@@ -25,7 +25,7 @@ from recordio.columns import ColumnValues, slice_rows
 from recordio.errors import MalformedError, RecordIOError
 from recordio.format import layout
 from recordio.format.chunk import CHUNK_HEADER_SIZE, Directory, decode_chunk_header, decode_directory
-from recordio.format.footer import ChunkEntry, encode_footer, split_chunk_table
+from recordio.format.footer import ChunkEntry, split_chunk_table
 from recordio.job_paths import FinishedShard, JobPaths
 from recordio.plan.ranges import even_ranges
 from recordio.schema import Schema
@@ -191,7 +191,6 @@ class Spool:
     def __init__(self, target: Target, *, resume: bool) -> None:
         self._paths = paths = target.paths
         existing = _whole_chunks(target, paths.spool) if resume else []
-        self.num_resumed_chunks = len(existing)
         self._writer = ShardWriter(
             paths.storage, paths.spool, target.identity(0), existing=existing,
             replayed="the spool of the unfinished conversion",
@@ -285,7 +284,7 @@ def sound_shard(target: Target, shard_id: int) -> FinishedShard | None:
     handle = target.paths.storage.open(path)
     # No checksum covers the padding after the schema and after the footer.
     schema_end = layout.FILE_HEADER_SIZE + len(front.schema)
-    footer_end = int(front.table.offsets[-1]) + len(encode_footer(front.footer))
+    footer_end = int(front.table.offsets[-1]) + front.footer.stored_size
     padding = [
         handle.read(schema_end, front.header.first_chunk_offset - schema_end),
         handle.read(footer_end, front.file_size - layout.TRAILER_SIZE - footer_end),

@@ -83,13 +83,6 @@ def shown(value: Any) -> str:
     return f"a value of type {type(value).__name__}"
 
 
-def copied(structure: Node) -> Node:
-    """The same structure in containers of its own."""
-    if not isinstance(structure, CONTAINERS):
-        return structure
-    return rebuild(structure, [copied(child) for _part, child in children(structure)])
-
-
 def number_leaves(signature: Any) -> tuple[Node, list[tuple[Parts, TensorSpec | MsgpackSpec]]]:
     """Number the leaves of a signature.
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from recordio.chunks.encoding import DEFAULT_FRAME_SIZE, WriteOptions
 from recordio.errors import MalformedError, RequestError, SignatureError
+from recordio.execute.pool import default_workers
 from recordio.format import objects
 from recordio.format.codec import DEFAULT_LEVEL
 from recordio.format.footer import encode_metadata
@@ -30,13 +31,6 @@ from recordio.storage import LOCAL, Storage
 from recordio.stream import RecordStream, ShardSequence, Spool, Target, cut_spool
 
 DEFAULT_SHARD_SIZE = 256 << 20  # raw bytes
-
-
-def default_workers() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def absolute_path(path: str | os.PathLike[str]) -> str:

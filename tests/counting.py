@@ -47,6 +47,10 @@ class _CountingHandle:
         self._reads.append(Read(self.path, offset, size))
         return self._handle.read(offset, size)  # type: ignore[no-any-return]
 
+    def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        self._reads.append(Read(self.path, offset, sum(map(len, buffers))))
+        self._handle.read_into(offset, buffers)
+
 
 class FailingStorage(LocalStorage):
     """Local files, on a disk that is full after so many bytes, or whose operations fail from the n-th on."""

@@ -165,11 +165,11 @@ def test_the_table_of_sizes_is_that_of_the_packages(name: str):
 
 def test_a_column_says_how_it_is_stored():
     fixed = Column(0, "a", False, "int32", (2, 3), False)
-    assert (fixed.is_fixed, fixed.is_string_like, fixed.row_size, fixed.rank) == (True, False, 24, 2)
+    assert (fixed.is_fixed, fixed.is_string_like, fixed.row_size) == (True, False, 24)
     ragged = Column(1, "b", False, "float64", (None, 3, None), True)
     assert (ragged.is_fixed, ragged.unknown_dims, ragged.itemsize) == (False, (0, 2), 8)
     unknown = Column(2, "c", False, "float64", None, True)
-    assert (unknown.is_fixed, unknown.unknown_dims, unknown.rank) == (False, (), None)
+    assert (unknown.is_fixed, unknown.unknown_dims) == (False, ())
     text = Column(3, "d", False, "str", (2,), False)
     assert (text.is_fixed, text.is_string_like, text.itemsize, text.numpy_dtype) == (False, True, None, np.uint8)
     with pytest.raises(ValueError, match="variable"):
@@ -356,21 +356,20 @@ def test_any_structure_survives_storage_and_a_round_trip_of_leaves(signature: An
     assert Schema.decode(schema.encode()).element_spec == schema.element_spec == signature
     leaves = list(range(len(schema.columns)))
     assert schema.flatten(schema.unflatten(leaves)) == leaves
-    assert schema.unflatten(leaves) == schema.structure
+    assert Schema.decode(schema.encode()).unflatten(leaves) == schema.unflatten(leaves)
 
 
 def test_what_a_schema_shows_cannot_be_used_to_change_it():
-    """structure and element_spec are the caller's own."""
+    """element_spec is the caller's own, and so is what was given."""
     given: Any = {"a": [INT], "b": (STR,)}
     schema = Schema.from_signature(given)
     given.clear()
-    schema.structure["a"].append(7)
-    schema.structure.clear()
+    schema.element_spec["a"].append(7)
     schema.element_spec.clear()
-    assert schema.structure == {"a": [0], "b": (1,)}
+    assert schema.element_spec == {"a": [INT], "b": (STR,)}
     assert schema.flatten({"a": [1], "b": ("x",)}) == [1, "x"]
     assert schema.unflatten([1, "x"]) == {"a": [1], "b": ("x",)}
-    assert schema.select(["b/0"])[0].structure == {"b": (0,)}
+    assert schema.select(["b/0"])[0].unflatten([0]) == {"b": (0,)}
 
 
 # ---- select ----
@@ -384,7 +383,7 @@ def test_what_a_schema_shows_cannot_be_used_to_change_it():
 def test_a_projection_keeps_the_chosen_leaves_in_their_places(names, structure, ordinals):
     schema = Schema.from_signature(NESTED)
     projected, found = schema.select(names)
-    assert (projected.structure, found) == (structure, ordinals)
+    assert (projected.unflatten(range(len(found))), found) == (structure, ordinals)
     assert [column.name for column in projected.columns] == [schema.columns[ordinal].name for ordinal in ordinals]
     assert [column.id for column in projected.columns] == list(ordinals)   # stable identities
     assert Schema.decode(projected.encode()) == projected

@@ -97,7 +97,6 @@ def test_errors_of_the_operating_system_pass(storage: LocalStorage, tmp_path: Pa
     with pytest.raises(FileNotFoundError):
         storage.rename(missing, missing + "2")
     storage.remove(missing)
-    storage.remove_tree(missing)
     assert not storage.exists(missing) and not storage.is_directory(missing)
 
 

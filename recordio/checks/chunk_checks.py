@@ -26,7 +26,6 @@ from recordio.format.chunk import (
 )
 from recordio.schema import Column, Schema
 from recordio.storage import ReadHandle
-from recordio.values.leaves import record_leaves
 
 _SCAN_SIZE = 1 << 20  # bytes read at once while looking for a chunk
 
@@ -167,23 +166,17 @@ def _damaged_frames(column: Column, entry: ColumnChunk, stored: memoryview) -> I
         return
     data = stored[entry.offset : entry.offset + entry.stored_size]
     try:
-        _decode(column, entry, data, 0, len(entry.frames))
+        decode_frames(column, entry, data, first=0, stop=len(entry.frames))
         return
     except RecordIOError:
         pass  # found again below, frame by frame
     start = 0
     for place, frame in enumerate(entry.frames):
         try:
-            _decode(column, entry, data[start : start + frame.stored_size], place, place + 1)
+            decode_frames(column, entry, data[start : start + frame.stored_size], first=place, stop=place + 1)
         except RecordIOError as error:
             yield error, place
         start += frame.stored_size
-
-
-def _decode(column: Column, entry: ColumnChunk, data: memoryview, first: int, stop: int) -> None:
-    rows = decode_frames(column, entry, data, first=first, stop=stop)
-    if column.dtype == "msgpack":
-        record_leaves(column, rows)  # the objects themselves are decoded only here
 
 
 def scan_chunks(handle: ReadHandle, start: int, *, file_id: bytes | None = None) -> Iterator[tuple[int, ChunkHeader]]:

@@ -24,6 +24,7 @@ from recordio.checks.column_summary import ColumnSummary, Summarizer
 from recordio.checks.inspected import ColumnInspection, Inspection, ShardInspection
 from recordio.chunks.narrow import growth
 from recordio.errors import IncompleteError, MismatchError, RecordIOError, TruncatedError
+from recordio.execute.pool import default_workers
 from recordio.format import layout
 from recordio.format.chunk import Directory
 from recordio.format.codec import CODEC_NAMES
@@ -35,7 +36,6 @@ from recordio.reader import DataSetReader, open_data_set
 from recordio.schema import Column, Schema
 from recordio.shards.shard_reader import ShardReader, read_file_front
 from recordio.storage import LOCAL, Storage
-from recordio.writer import default_workers
 
 _MAX_DIRECTORIES = 64  # chunks whose directories are read for column sizes, unless all are
 _SAMPLE_CHUNKS = 4
@@ -98,7 +98,7 @@ class _Inspector:
             format_version=f"{layout.MAJOR_VERSION}.{layout.MINOR_VERSION}",
             num_records=reader.num_records, num_shards=len(shards), num_finished_shards=len(shards),
             num_chunks=sum(shard.num_chunks for shard in shards), raw_size=sum(shard.raw_size for shard in shards),
-            stored_size=sum(shard.stored_size for shard in shards), fingerprint=source.index.fingerprint.hex(),
+            stored_size=sum(shard.stored_size for shard in shards), fingerprint=reader.fingerprint.hex(),
             schema=reader.schema, metadata=reader.metadata, options=reader.options,
             columns=tuple(
                 _column(reader.schema.columns[ordinal], sizes.get(ordinal), summaries[ordinal]) for ordinal in ordinals

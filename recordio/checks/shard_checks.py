@@ -52,7 +52,6 @@ class ShardFindings:
     file_id: bytes | None = None
     schema: Schema | None = None
     num_records: int | None = None
-    raw_size: int | None = None
     shard_id: int | None = None
     chunks: list[ChunkPlace] = field(default_factory=list)
     damages: list[Damage] = field(default_factory=list)
@@ -92,9 +91,9 @@ def check_shard(storage: Storage, place: ShardPlace) -> ShardFindings:
         except RecordIOError as error:
             note(error)
     if entry is not None:
-        found.file_id, found.num_records, found.raw_size = entry.file_id, entry.num_records, entry.raw_size
+        found.file_id, found.num_records = entry.file_id, entry.num_records
     if table is not None:
-        found.num_records, found.raw_size = int(table.first_records[-1]), int(table.raw_sizes.sum())
+        found.num_records = int(table.first_records[-1])
         found.chunks = list(_listed(table))
     elif found.schema is not None:
         found.chunks = list(_scanned(handle, place, found, note))

@@ -10,7 +10,6 @@ Spec: spec/format.md, sections 8 and 12.
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,10 +19,10 @@ from recordio import errors
 from recordio.checks.chunk_checks import ChunkFindings, ChunkPlace, Damage, ShardContext, check_chunk, damage_of
 from recordio.checks.shard_checks import ShardPlace, check_shard
 from recordio.errors import MalformedError, NotRecordIOError, RecordIOError, TooNewError
-from recordio.execute.pool import make_executor, ordered_map
+from recordio.execute.pool import default_workers, make_executor, ordered_map
 from recordio.format import layout
 from recordio.format.footer import decode_metadata
-from recordio.format.index import INDEX_NAME, Index, check_chunk_table, decode_index
+from recordio.format.index import INDEX_NAME, SHARD_NAME, Index, check_chunk_table, decode_index
 from recordio.job import describe_unfinished
 from recordio.job_paths import WORK_NAME
 from recordio.progress import Progress
@@ -31,11 +30,9 @@ from recordio.reader import open_data_set
 from recordio.schema import Schema
 from recordio.shards.shard_reader import ChunkTable
 from recordio.storage import LOCAL, Storage
-from recordio.writer import default_workers
 
 __all__ = ["Damage", "VerifyReport", "verify"]
 
-_SHARD_NAME = re.compile(r"shard-([0-9]{5,7})-[0-9a-f]{8}\.rio", re.ASCII)
 _RUN_SIZE = 4 << 20  # stored bytes that one task checks, about
 
 
@@ -260,7 +257,7 @@ class _Verification:
 
     def _without_index(self, error: RecordIOError, index_path: str, directory: str) -> list[ShardPlace]:
         """The index is damaged; the shards beside it are checked one by one."""
-        names = [name for name in self.storage.list(directory or ".") if _SHARD_NAME.fullmatch(name)]
+        names = [name for name in self.storage.list(directory or ".") if SHARD_NAME.fullmatch(name)]
         if not names and isinstance(error, NotRecordIOError):
             raise error.locate(path=index_path) from None
         self.damages.append(damage_of(error, index_path, offset=0))

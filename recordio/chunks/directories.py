@@ -21,7 +21,7 @@ from recordio.errors import MalformedError
 from recordio.format import layout
 from recordio.format.checksum import Buffer
 from recordio.format.chunk import CHUNK_HEADER_SIZE, MAX_INTEGER_SIZE, directory_size
-from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, ENCODING_PLAIN, NARROW_SIZES
+from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, ENCODING_PLAIN, NARROW_SIZES, max_stored_size
 
 _UNIT = 16  # bytes: the head is one, the entry of a column two, the entry of a frame one
 
@@ -81,8 +81,8 @@ def decode_directories(
     _check(((stored >= 0) & (stored <= limit) & (places >= 0) & (places <= limit) & (raw >= 0)).all())
     _check((raw <= MAX_INTEGER_SIZE * layout.MAX_FRAME_RAW_SIZE * counts).all())
     _check((raw.sum(axis=1) == raw_sizes).all())
-    ends = _align(places + stored)
-    _check((places[:, 0] == CHUNK_HEADER_SIZE + _align(sizes)).all())
+    ends = layout.align(places + stored)
+    _check((places[:, 0] == CHUNK_HEADER_SIZE + layout.align(sizes)).all())
     _check((places[:, 1:] == ends[:, :-1]).all() and (ends[:, -1] == stored_sizes).all())
 
     is_frame = np.ones(len(longs), np.bool_)
@@ -95,18 +95,13 @@ def decode_directories(
     _check(((raw == frame_sums) | (encodings != ENCODING_PLAIN)).all() and (raw >= frame_sums).all())
     _check((raw * encodings <= MAX_INTEGER_SIZE * frame_sums).all())
     is_zstd = np.repeat(codecs.ravel() == CODEC_ZSTD, counts.ravel())
-    allowed = frames[:, 1] + np.where(is_zstd, (frames[:, 1] >> 8) + 64, 0)
+    allowed = np.where(is_zstd, max_stored_size(frames[:, 1]), frames[:, 1])
     exact = is_zstd | (frames[:, 1] == frames[:, 2])
     _check(frames[:, 0].min() >= 1 and frames[:, 1].max() <= layout.MAX_FRAME_RAW_SIZE)
     _check((frames[:, 2] <= allowed).all() and exact.all())
     return Directories(
         codecs, encodings, widths, places, stored, raw, frame_sums, first_frames.reshape(counts.shape), counts, frames
     )
-
-
-def _align(size: Array) -> Array:
-    aligned: Array = (size + layout.ALIGNMENT - 1) // layout.ALIGNMENT * layout.ALIGNMENT
-    return aligned
 
 
 def _check(holds: bool | np.bool_) -> None:

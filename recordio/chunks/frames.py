@@ -61,9 +61,7 @@ def decode_frames(
     row = first_row = sum(frame.num_records for frame in chunk.frames[:first])
     start = 0
     parts: list[Array] = []
-    whole = (
-        _fixed_buffer(column, chunk, frames, stored, owned=owned) if column.is_fixed and not column.optional else None
-    )
+    whole = _fixed_buffer(chunk, frames, stored, owned=owned) if column.is_fixed and not column.optional else None
     filled = 0
     for frame in frames:
         try:
@@ -173,7 +171,7 @@ class _FixedBuffer:
 
 
 def _fixed_buffer(
-    column: Column, chunk: ColumnChunk, frames: tuple[Frame, ...], stored: memoryview, *, owned: bool
+    chunk: ColumnChunk, frames: tuple[Frame, ...], stored: memoryview, *, owned: bool
 ) -> _FixedBuffer:
     size = sum(frame.raw_size for frame in frames)
     is_as_in_memory = chunk.codec == CODEC_RAW and chunk.encoding == ENCODING_PLAIN

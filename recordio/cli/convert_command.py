@@ -21,7 +21,7 @@ from recordio.cli.bars import shown_progress
 from recordio.cli.console import answer_console, print_json, printable, side_console
 from recordio.cli.dry_run import Plan, make_plan
 from recordio.cli.failures import DATA_PROBLEM, INTERRUPTED, from_source
-from recordio.cli.sources import KINDS, OpenedSource, open_source
+from recordio.cli.sources import KINDS, open_source
 from recordio.cli.values import Signature, Size, parse_metadata
 from recordio.cli.verify_command import counted, print_report
 from recordio.convert.report import ConversionReport
@@ -66,7 +66,7 @@ sample_records, sample_raw_size, sample_stored_size, ratio, raw_size, stored_siz
 @click.option("--signature", type=Signature(), metavar="TEXT|@FILE", help="Types of a record; inferred without it.")
 @click.option("--shards", "num_shards", type=click.IntRange(min=1), metavar="N", help="Exactly so many shards.")
 @click.option("--shard-size", type=Size(), metavar="SIZE", help="Raw bytes of a shard, such as 256MiB (the default).")
-@click.option("--chunk-size", type=Size(), metavar="SIZE", help="Raw bytes of a chunk; 1MiB by default.")
+@click.option("--chunk-size", type=Size(), metavar="SIZE", help="Raw bytes of a chunk; 2MiB, or more of many columns.")
 @click.option("--codec", type=click.Choice(["zstd", "none"]), default="zstd", show_default=True, help="Of frames.")
 @click.option("--level", type=click.IntRange(1, MAX_LEVEL), default=DEFAULT_LEVEL, show_default=True, help="Of zstd.")
 @click.option("--metadata", multiple=True, metavar="KEY=VALUE|JSON|@FILE", help="What the data set carries.")
@@ -102,7 +102,7 @@ def convert(
         options = WriteOptions(codec=codec, level=level, chunk_size=chunk_size, frame_size=DEFAULT_FRAME_SIZE)
         plan = make_plan(
             opened.source, opened.description, path, options=options, metadata=carried, num_shards=num_shards,
-            shard_size=shard_size, on_error="skip" if on_error == "skip" else "raise",
+            shard_size=shard_size, on_error=on_error,
         )  # fmt: skip
         _print_plan(answer_console(), plan, as_json=as_json)
         return 0
@@ -130,11 +130,11 @@ def convert(
         _print_interrupted(side_console(), path, resume_command(list(ctx.obj or [])))
         _leave_stuck_threads()
         return INTERRUPTED
-    return _finish(report, opened, inferred=inferred, check=check, as_json=as_json, quiet=quiet)
+    return _finish(report, inferred=inferred, check=check, as_json=as_json, quiet=quiet)
 
 
 def _finish(
-    report: ConversionReport, opened: OpenedSource, *, inferred: bool, check: bool, as_json: bool, quiet: bool
+    report: ConversionReport, *, inferred: bool, check: bool, as_json: bool, quiet: bool
 ) -> int:
     console, side = answer_console(), side_console()
     verified = None

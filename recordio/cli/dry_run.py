@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from recordio.chunks.encoding import EncodedChunk, WriteOptions
@@ -74,14 +74,14 @@ def make_plan(
     parts = source.split(num_shards=num_shards, shard_size=None if num_shards else shard_size or DEFAULT_SHARD_SIZE)
     first = parts if parts is not None else [source.whole()]
     schema = Schema.from_signature(source.resolve_signature())
-    target = make_target(JobPaths(LOCAL, path), schema, options=options, metadata=metadata, workers=1)
+    target = make_target(JobPaths(LOCAL, path), schema, options=options, metadata=metadata, workers=2)
     sizes = [0, 0]
 
     def accept(_: int, chunk: EncodedChunk) -> None:
         sizes[0] += chunk.raw_size
         sizes[1] += chunk.stored_size
 
-    stream = RecordStream(replace(target, workers=2), accept)
+    stream = RecordStream(target, accept)
     batches, ended = 0, False
     began = time.monotonic()
     try:

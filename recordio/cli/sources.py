@@ -41,7 +41,6 @@ class SourceKind:
 @dataclass(frozen=True, slots=True)
 class OpenedSource:
     source: Source
-    kind: SourceKind
     description: str  # "generator function records in train.py"
 
 
@@ -56,7 +55,7 @@ def open_source(text: str, signature: Any = None) -> OpenedSource:
     for kind in KINDS:
         if kind.is_mine(text):
             source = kind.open(text, signature)
-            return OpenedSource(source, kind, _describe(source, kind, text))
+            return OpenedSource(source, _describe(source, kind, text))
     forms = "\n".join(f"{kind.form:<22} {kind.what}" for kind in KINDS)
     if not os.path.exists(text):
         near = near_path(text)
@@ -111,9 +110,6 @@ def _open_module(text: str, signature: Any) -> Source:
 def _imported(load: Callable[[], Any], what: str) -> Any:
     try:
         return load()
-    except ModuleNotFoundError as error:
-        error.add_note(f"{SOURCE_NOTE} while {what} was imported")
-        raise
     except Exception as error:
         error.add_note(f"{SOURCE_NOTE} while {what} was imported")
         raise

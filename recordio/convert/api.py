@@ -83,7 +83,7 @@ def convert(
 
     Source: design in spec/format.md, section 9.
     """
-    # Imported here: whoever only reads should not wait for the writing half (tests/architecture/test_import_cost.py).
+    # Imported here, so that `import recordio` does not wait for it (tests/architecture/test_import_cost.py).
     from recordio.chunks.encoding import WriteOptions
     from recordio.convert.run import ConvertRequest, run_conversion
 

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from recordio.columns import ColumnValues, concat, row_sizes, slice_rows
 from recordio.convert.pieces import (
+    DEFAULT_QUEUE_SIZE,
     ESTIMATE_RECORDS,
     OnError,
     Part,
@@ -32,7 +33,7 @@ from recordio.errors import RecordIOError
 from recordio.schema import Schema
 from recordio.values.leaves import record_leaves
 
-_PIECE_SIZE = 1 << 20       # raw bytes of a piece, about; like a chunk
+_PIECE_SIZE = 1 << 20       # raw bytes of a piece, about
 _PIECE_RECORDS = 4096       # records of one, at most
 
 
@@ -111,7 +112,7 @@ class Run:
 
 
 class ColumnsPart(Part):
-    """A view of a data set; pieces are about a chunk, so that a piece is never much of the memory."""
+    """A view of a data set, in pieces that are never much of the memory."""
 
     def __init__(self, view: ColumnarDataset, first_record: int, as_columns: bool) -> None:
         self.num_records: int = len(view)
@@ -120,7 +121,7 @@ class ColumnsPart(Part):
         self._as_columns = as_columns
 
     def pieces(
-        self, executor: Executor | None = None, window: int = 10, on_error: OnError = "raise"
+        self, executor: Executor | None = None, window: int = DEFAULT_QUEUE_SIZE, on_error: OnError = "stop"
     ) -> Iterator[Piece]:
         schema = self._view.schema
         # Values of fixed, present columns are already what a batch has; other leaves go record by record.
@@ -143,7 +144,7 @@ class ColumnsPart(Part):
                     yield Piece(kind="record", value=value, number=record_number, label=f"record {record_number}")
 
     def runs(self) -> Iterator[Run]:
-        """Read all rows, in order, about a chunk at a time; or what can be read, with what is lost between.
+        """Read all rows, in order, a piece at a time; or what can be read, with what is lost between.
 
         Raises:
             DataError: a row is damaged, and the data set was not opened with on_corrupt="skip".

@@ -21,6 +21,7 @@ from types import GeneratorType
 from typing import Any
 
 from recordio.convert.pieces import (
+    DEFAULT_QUEUE_SIZE,
     INFER_RECORDS,
     INFER_SIZE,
     OnError,
@@ -203,7 +204,7 @@ class RecordsPart(Part):
         return list(kept)
 
     def pieces(
-        self, executor: Executor | None = None, window: int = 10, on_error: OnError = "raise"
+        self, executor: Executor | None = None, window: int = DEFAULT_QUEUE_SIZE, on_error: OnError = "stop"
     ) -> Iterator[Piece]:
         kept, records = self._take()
         number = 0

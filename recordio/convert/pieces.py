@@ -27,11 +27,12 @@ from recordio.values.ragged import Ragged
 from recordio.values.ragged_tensors import as_numpy
 
 SOURCE_NOTE = "recordio: the source raised this"  # how the note on an exception of the source begins
+DEFAULT_QUEUE_SIZE = 10         # batches of a PyDataset under way at once, as in Keras
 INFER_RECORDS = 256             # records looked at, at most, to infer a signature
 INFER_SIZE = 16 << 20           # bytes of them, at most: they are all kept
 ESTIMATE_RECORDS = 1024         # records looked at, at most, to estimate the raw size of one
 
-OnError = Literal["raise", "skip"]
+OnError = Literal["stop", "skip"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,7 @@ class Part(ABC):
 
     @abstractmethod
     def pieces(
-        self, executor: Executor | None = None, window: int = 10, on_error: OnError = "raise"
+        self, executor: Executor | None = None, window: int = DEFAULT_QUEUE_SIZE, on_error: OnError = "stop"
     ) -> Iterator[Piece]:
         """Produce the records, in order.
 
@@ -94,7 +95,7 @@ class Source(ABC):
     signature: Any = None
     num_records: int | None = None
     lossy: bool = False
-    on_error: OnError = "raise"
+    on_error: OnError = "stop"
     repeatable: bool = True
     workers: int | None = None
     use_multiprocessing: bool | None = None

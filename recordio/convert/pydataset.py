@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, cast
 
-from recordio.convert.pieces import Part, check_pickle, fixed_row_size, given_size
+from recordio.convert.pieces import DEFAULT_QUEUE_SIZE, Part, check_pickle, fixed_row_size, given_size
 from recordio.convert.sequences import IndexedSource, ItemsPart, Shared, make_resident
 from recordio.errors import RequestError, SourceError
 from recordio.schema import Schema
@@ -72,7 +72,7 @@ class PyDatasetSource(IndexedSource):
         # Keras 2 has no such attributes; 0 workers means the calling thread, as 1 does here.
         self.workers = max(1, int(getattr(dataset, "workers", None) or 1))
         self.use_multiprocessing = bool(getattr(dataset, "use_multiprocessing", False))
-        self.max_queue_size = max(1, int(getattr(dataset, "max_queue_size", None) or 10))
+        self.max_queue_size = max(1, int(getattr(dataset, "max_queue_size", None) or DEFAULT_QUEUE_SIZE))
         self.num_records = None if unbatch else self.num_batches
         self._unbatch = unbatch
         self._shared = Shared(dataset)

@@ -25,7 +25,7 @@ class SkippedRecord:
     @staticmethod
     def from_list(found: list[Any]) -> SkippedRecord:
         """Read what `to_list` gave."""
-        label, error, record, records = [*found, None][:4]
+        label, error, record, records = found
         return SkippedRecord(str(label), str(error), record, None if records is None else tuple(records))
 
 

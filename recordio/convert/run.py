@@ -21,21 +21,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from recordio.chunks.encoding import WriteOptions
+from recordio.convert.pieces import DEFAULT_QUEUE_SIZE, OnError
 from recordio.convert.report import ConversionReport, report_on
 from recordio.convert.sources import as_source
 from recordio.convert.tasks import Tracker, say_inferred
 from recordio.convert.writing import ShardRun
 from recordio.dataset import open_dataset
 from recordio.errors import RecordIOError, RequestError, SignatureError, SourceError
+from recordio.execute.pool import default_workers
 from recordio.format.footer import decode_metadata
 from recordio.job import Job, differences
 from recordio.progress import Progress, plain_reporter
 from recordio.reader import open_data_set
 from recordio.schema import Schema
 from recordio.storage import LOCAL
-from recordio.writer import DEFAULT_SHARD_SIZE, absolute_path, check_sharding, default_workers, make_target
-
-_DEFAULT_QUEUE_SIZE = 10
+from recordio.writer import DEFAULT_SHARD_SIZE, absolute_path, check_sharding, make_target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class ConvertRequest:
     executor: Executor | None
     resume: bool
     overwrite: bool
-    on_error: str
+    on_error: OnError
     progress: bool | Callable[[Progress], None] | None
     check: bool
 
@@ -79,7 +79,7 @@ def run_conversion(source: Any, ask: ConvertRequest) -> ConversionReport:
     # The source may change the working directory, and other processes may have another one.
     job = Job(LOCAL, absolute_path(place))
     records = as_source(source, ask.output_signature)
-    records.on_error = "skip" if ask.on_error == "skip" else "raise"
+    records.on_error = ask.on_error
     inferred = records.signature is None
     earlier = job.paths.request() if ask.resume else None
     if earlier is not None and not earlier.get("resumable"):
@@ -123,7 +123,7 @@ def run_conversion(source: Any, ask: ConvertRequest) -> ConversionReport:
         resumed=job.begin(request, overwrite=ask.overwrite, resume=ask.resume),
         workers=ask.workers or records.workers or 1,
         use_multiprocessing=bool(use_multiprocessing),
-        max_queue_size=ask.max_queue_size or records.max_queue_size or _DEFAULT_QUEUE_SIZE,
+        max_queue_size=ask.max_queue_size or records.max_queue_size or DEFAULT_QUEUE_SIZE,
     )  # fmt: skip
     try:
         if parts is not None:

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, Literal
 
 from recordio.convert.pieces import (
+    DEFAULT_QUEUE_SIZE,
     ESTIMATE_RECORDS,
     INFER_RECORDS,
     INFER_SIZE,
@@ -105,7 +106,7 @@ class ItemsPart(Part):
         self.parallel = parallel
 
     def pieces(
-        self, executor: Executor | None = None, window: int = 10, on_error: OnError = "raise"
+        self, executor: Executor | None = None, window: int = DEFAULT_QUEUE_SIZE, on_error: OnError = "stop"
     ) -> Iterator[Piece]:
         head, self.head = self.head, {}
         known = frozenset(head)
@@ -129,7 +130,7 @@ class ItemsPart(Part):
             try:
                 value = self._get(number)
             except Exception as error:
-                if on_error == "raise":
+                if on_error == "stop":
                     raise
                 value = error
             yield value
@@ -176,7 +177,7 @@ class IndexedSource(Source):
                 self._item_size = max(1, self._measure())
             except Exception:
                 # Without the first items: what of the others can be had makes shards by its size.
-                if self.on_error == "raise" or self.signature is None:
+                if self.on_error == "stop" or self.signature is None:
                     raise
         return self._item_size
 

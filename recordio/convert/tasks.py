@@ -144,7 +144,7 @@ def feed(
     """Write all pieces; what is left out is added to `skipped`.
 
     Raises:
-        SignatureError: a record does not match, and `on_error` is "raise".
+        SignatureError: a record does not match, and `on_error` is "stop".
     """
     for piece in pieces:
         if tracker is not None and tracker.stopped:

@@ -24,10 +24,9 @@ from recordio.convert.pieces import OnError, Part, Source
 from recordio.convert.report import SkippedRecord
 from recordio.convert.tasks import PartTask, Tracker, feed, run_part, skipped_in
 from recordio.errors import DataError
-from recordio.execute.pool import as_completed_map, make_executor, ordered_map
+from recordio.execute.pool import as_completed_map, default_workers, make_executor, ordered_map
 from recordio.job_paths import FinishedShard
 from recordio.stream import RecordStream, ShardSequence, Spool, Target, cut_spool, sound_shard
-from recordio.writer import default_workers
 
 # Shard tasks handed to somebody else's executor at once, where it does not say how many workers it has.
 _EXECUTOR_WINDOW = 64

@@ -36,6 +36,13 @@ _DEAD_WORKER_ADVICE = (
 )
 
 
+def default_workers() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def make_executor(
     workers: int,
     use_multiprocessing: bool,

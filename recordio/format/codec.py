@@ -17,6 +17,7 @@ import zstandard
 
 from recordio.errors import MalformedError, TooNewError
 from recordio.format.checksum import Buffer
+from recordio.format.layout import Ints
 
 CODEC_RAW = 0
 CODEC_ZSTD = 1
@@ -60,9 +61,9 @@ def compress_frames(raw: Sequence[Buffer], level: int) -> list[bytes | memoryvie
     return [memoryview(stored[place]) for place in range(len(stored))]  # type: ignore[arg-type]
 
 
-def max_stored_size(raw_size: int) -> int:
-    """The most bytes that a zstd frame of `raw_size` bytes may take (section 10)."""
-    return raw_size + (raw_size >> 8) + 64
+def max_stored_size(raw_size: Ints) -> Ints:
+    """The most bytes that a zstd frame of `raw_size` bytes, or of each of them in an array, may take (section 10)."""
+    return raw_size + (raw_size >> 8) + 64  # type: ignore[operator, return-value]
 
 
 def decompress_into(stored: memoryview, target: memoryview, codec: int) -> None:

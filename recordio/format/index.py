@@ -27,7 +27,7 @@ _HEADER = struct.Struct("<8sHHIIIQII16s4x")
 _HEAD = struct.Struct("<IIII")
 _ENTRY = struct.Struct("<16s32sQQQIIII")
 _U32 = struct.Struct("<I")
-_NAME = re.compile(r"shard-([0-9]{5,7})-[0-9a-f]{8}\.rio", re.ASCII)
+SHARD_NAME = re.compile(r"shard-([0-9]{5,7})-[0-9a-f]{8}\.rio", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +179,7 @@ def _decode_head(head: memoryview, num_shards: int) -> tuple[bytes, bytes, list[
         identity, shard_digest, file_size, num_records, raw_size, num_chunks, table_crc, name_size, _ = fields
         name = names[place : place + name_size].decode("utf-8", "replace")
         place += name_size
-        found = _NAME.fullmatch(name)
+        found = SHARD_NAME.fullmatch(name)
         # A name with a directory in it would let an index point outside its data set.
         if found is None or int(found[1]) != ordinal or len(found[1]) != max(5, len(str(ordinal))):
             raise MalformedError(f"{name!r} is no name for shard {ordinal}", shard=ordinal, offset=INDEX_HEADER_SIZE)

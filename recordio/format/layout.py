@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import TypeVar
 
 from recordio.errors import (
     ChecksumError,
@@ -19,6 +20,8 @@ from recordio.errors import (
     TruncatedError,
 )
 from recordio.format.checksum import Buffer, crc, crc_at, digest
+
+Ints = TypeVar("Ints")  # an int, or an array of ints
 
 FILE_MAGIC = b"\x89RIO\r\n\x1a\n"
 INDEX_MAGIC = b"\x89RIX\r\n\x1a\n"
@@ -40,6 +43,7 @@ MAX_OBJECT_SIZE = 64 << 20  # one msgpack value, which takes several times its s
 MAX_CHUNK_RECORDS = 1 << 24
 MAX_COLUMNS = 65_536
 MAX_RANK = 32
+MAX_OBJECT_DEPTH = 1024  # of a msgpack value
 MAX_DEPTH = 32
 MAX_DIM = 1 << 40
 MAX_SCHEMA_SIZE = 16 << 20
@@ -55,9 +59,9 @@ _TRAILER = struct.Struct("<QQI4x16sQ4x")
 _U32 = struct.Struct("<I")
 
 
-def align(size: int) -> int:
-    """Round up to a multiple of 64."""
-    return (size + ALIGNMENT - 1) & -ALIGNMENT
+def align(size: Ints) -> Ints:
+    """Round up to a multiple of 64: an int, or an array of them."""
+    return (size + ALIGNMENT - 1) & -ALIGNMENT  # type: ignore[operator, return-value]
 
 
 def padding(size: int) -> bytes:

@@ -32,7 +32,7 @@ from recordio.format.chunk import CHUNK_HEADER_SIZE, is_chunk_front
 from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, MAX_WHOLE_SIZE, decompress_frames, decompress_into
 from recordio.schema import Column
 from recordio.shards.shard_reader import ShardReader
-from recordio.storage import ReadHandle, read_into
+from recordio.storage import ReadHandle, fill
 
 MAX_CHUNKS = 256  # at once: more of them cost latency and save nothing
 # Where chunks are smaller than this share of their raw bytes, they are read whole; else each column to where it
@@ -135,6 +135,9 @@ class _Span:
             raise MalformedError("a chunk that reaches beyond its end")
         return self._data[start : start + size]
 
+    def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        fill(buffers, self.read(offset, sum(map(len, buffers))))
+
 
 @dataclass(frozen=True, slots=True)
 class _Frames:
@@ -212,7 +215,7 @@ def _decode_fixed(handle: ReadHandle, column: Column, frames: _Frames, buffers: 
         is_raw = codecs[first] == CODEC_RAW
         if is_raw:
             stored = target[filled : filled + size]
-            read_into(handle, place, [stored])
+            handle.read_into(place, [stored])
         else:
             stored = handle.read(place, size)
         start = 0
@@ -283,7 +286,7 @@ def _decode_numbered(handle: ReadHandle, column: Column, frames: _Frames, buffer
     for first, stop, place, size in frames.reads():
         parts = [*zip(number_parts[first:stop], value_parts[first:stop])]
         if codecs[first] == CODEC_RAW:
-            read_into(handle, place, [part for pair in parts for part in pair])
+            handle.read_into(place, [part for pair in parts for part in pair])
             for (number_part, value_part), stored_crc in zip(parts, crcs[first:stop]):
                 if crc_of_frame(value_part, crc(number_part)) != stored_crc:
                     raise ChecksumError("a frame has another checksum than its directory says")

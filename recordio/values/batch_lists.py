@@ -24,7 +24,7 @@ from recordio.spec import canonical_dtype
 from recordio.structure import CONTAINERS, Parts, children, leaf_name
 from recordio.values.observed import SCALARS, check_depth, is_plain_list
 from recordio.values.ragged import Ragged
-from recordio.values.tensors import is_ragged_tensor, read_tensor
+from recordio.values.tensors import has_array, is_ragged_tensor, read_tensor
 
 LoneLists = Literal["rows", "refuse"]
 
@@ -195,8 +195,7 @@ def _shape(value: Any) -> tuple[int, ...] | None:
         return (int(value.shape[0]),)
     try:
         shape = getattr(value, "shape", None)
-        # PIL has only the latter of the two.
-        if shape is None and (hasattr(value, "__array__") or hasattr(value, "__array_interface__")):
+        if shape is None and has_array(value):
             shape = read_tensor(value).shape
         return None if shape is None else tuple(int(dim) for dim in shape)
     except (TypeError, ValueError, RuntimeError, AttributeError):

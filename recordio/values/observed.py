@@ -20,7 +20,7 @@ from recordio.errors import SignatureError, SignatureTypeError
 from recordio.format.layout import MAX_DEPTH
 from recordio.spec import ML_DTYPES, STRING_LIKE, Shape, TensorSpec, canonical_dtype, foreign_spec
 from recordio.structure import CONTAINERS, Parts, container_name, shown
-from recordio.values.tensors import is_ragged_tensor, read_tensor
+from recordio.values.tensors import has_array, is_ragged_tensor, read_tensor
 
 SCALARS = (bool, int, float, complex, str, bytes, np.generic)
 DECLARE_ADVICE = "Give an output_signature: recordio.MsgpackSpec() stands for a JSON-like object that varies"
@@ -88,8 +88,7 @@ def spec_of_array(value: Any) -> TensorSpec:
     """
     spec = foreign_spec(value)
     is_ragged = is_ragged_tensor(type(value))
-    # PIL has only the latter of the two.
-    if is_ragged or (spec is None and (hasattr(value, "__array__") or hasattr(value, "__array_interface__"))):
+    if is_ragged or (spec is None and has_array(value)):
         try:
             array = read_tensor(value)
         except (TypeError, ValueError, RuntimeError) as error:

@@ -17,13 +17,11 @@ import numpy as np
 
 from recordio.columns import Array
 from recordio.format import objects
-from recordio.format.layout import MAX_OBJECT_SIZE
+from recordio.format.layout import MAX_OBJECT_DEPTH, MAX_OBJECT_SIZE
 from recordio.schema import Column
 from recordio.values.casting import Refusal, as_array, show_value
 from recordio.values.row_checks import refuse
 from recordio.values.tensors import is_tensor
-
-MAX_OBJECT_DEPTH = 512  # spec/format.md, section 10
 
 # First bytes of msgpack's bin and ext types. An object without any of them in its bytes needs no second look.
 _BIN_OR_EXT = re.compile(b"[\xc4-\xc9\xd4-\xd8]")

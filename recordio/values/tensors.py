@@ -24,6 +24,11 @@ def is_tensor(kind: type) -> bool:
     return hasattr(kind, "__array__") or is_ragged_tensor(kind)
 
 
+def has_array(value: Any) -> bool:
+    """Tell whether numpy finds an array in it; an image of PIL has only the latter of the two."""
+    return hasattr(value, "__array__") or hasattr(value, "__array_interface__")
+
+
 def is_ragged_tensor(kind: type) -> bool:
     """Tell whether this is tf.RaggedTensor, or tf.compat.v1's RaggedTensorValue."""
     return hasattr(kind, "nested_row_splits") and hasattr(kind, "flat_values")

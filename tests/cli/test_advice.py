@@ -24,7 +24,7 @@ def advices() -> Iterator[str]:
                 names = [ast.unparse(target) for target in node.targets]
             else:
                 continue
-            if any("advice" in name.lower() or name in ("_DECLARE", "_ACCEPTED") for name in filter(None, names)):
+            if any("advice" in name.lower() or name == "_ACCEPTED" for name in filter(None, names)):
                 yield from texts(node.value)
 
 

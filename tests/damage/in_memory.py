@@ -6,14 +6,14 @@ read(files)                                  every record, or the located error
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 import recordio
 from recordio.errors import TruncatedError
-from recordio.storage import LocalStorage
+from recordio.storage import LocalStorage, fill
 from tests.laws.data_sets import files_of, fresh_directory
 
 SPEC = {
@@ -79,6 +79,9 @@ class _DictHandle:
         if offset + size > self.size:
             raise TruncatedError("the file ends before", path=self.path, offset=offset)
         return memoryview(bytearray(self._data[offset : offset + size]))
+
+    def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        fill(buffers, self.read(offset, sum(map(len, buffers))))
 
 
 def write_files(spec: Any, records: list[Any], **options: Any) -> dict[str, bytes]:

@@ -10,7 +10,7 @@ The peers of the library get `column_bytes`: the very bytes that the frames hold
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,6 @@ class Workload:
 
     name: str
     description: str
-    compressible: bool
     signature: dict[str, TensorSpec]
     batches: list[Batch]
     column_bytes: list[memoryview]  # one for each column, all records
@@ -44,7 +43,7 @@ class Workload:
 
 def make_workload(name: str, size: int, seed: int) -> Workload:
     """Make about `size` bytes of records."""
-    description, compressible, spec, make = _KINDS[name]
+    description, spec, make = _KINDS[name]
     rng = np.random.default_rng([seed, sum(name.encode())])
     data, raw = make(rng, size)
     num_records = len(data)
@@ -53,17 +52,10 @@ def make_workload(name: str, size: int, seed: int) -> Workload:
     parts = [slice(start, start + step) for start in range(0, num_records, step)]
     batches = [{"data": data[part], "label": label[part]} for part in parts]
     return Workload(
-        name=name, description=description, compressible=compressible,
+        name=name, description=description,
         signature={"data": spec, "label": TensorSpec((), "int64")}, batches=batches,
         column_bytes=[raw, memoryview(label).cast("B")], num_records=num_records,
     )  # fmt: skip
-
-
-def records(batches: list[Batch]) -> Iterator[dict[str, Any]]:
-    """The records of batches, one by one."""
-    for batch in batches:
-        for data, label in zip(batch["data"], batch["label"], strict=True):
-            yield {"data": data, "label": label}
 
 
 def _digits(rng: np.random.Generator, size: int) -> tuple[Array, memoryview]:
@@ -129,10 +121,10 @@ def _text(rng: np.random.Generator, size: int) -> tuple[list[str], memoryview]:
 
 
 _Make = Callable[[np.random.Generator, int], tuple[Any, memoryview]]
-_KINDS: dict[str, tuple[str, bool, TensorSpec, _Make]] = {
-    "digits": ("uint8[28,28] smooth, int64 label", True, TensorSpec((28, 28), "uint8"), _digits),
-    "photos": ("uint8[224,224,3] gradients with noise, int64 label", True, TensorSpec((224, 224, 3), "uint8"), _photos),
-    "noise": ("bytes of 5-60 KB, random, int64 label", False, TensorSpec((), "bytes"), _noise),
-    "text": ("str of 50-2,000 characters, English-like, int64 label", True, TensorSpec((), "str"), _text),
+_KINDS: dict[str, tuple[str, TensorSpec, _Make]] = {
+    "digits": ("uint8[28,28] smooth, int64 label", TensorSpec((28, 28), "uint8"), _digits),
+    "photos": ("uint8[224,224,3] gradients with noise, int64 label", TensorSpec((224, 224, 3), "uint8"), _photos),
+    "noise": ("bytes of 5-60 KB, random, int64 label", TensorSpec((), "bytes"), _noise),
+    "text": ("str of 50-2,000 characters, English-like, int64 label", TensorSpec((), "str"), _text),
 }
 NAMES = tuple(_KINDS)
