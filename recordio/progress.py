@@ -27,6 +27,13 @@ class Progress:
     total_shards: int | None
     elapsed_s: float
     stage: str  # one word: "convert", "verify", ...
+    expected_records: int | None = None  # about how many, where total_records is not known; for the time left alone
+
+    @property
+    def left_records(self) -> int | None:
+        """How many are still to be done, or about so many; None: not known."""
+        total = self.expected_records if self.total_records is None else self.total_records
+        return None if total is None else max(0, total - self.done_records)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,7 @@ def pace(earlier: Progress | None, now: Progress) -> Pace:
     if elapsed <= 0:
         return Pace(0.0, 0.0, None)
     rate = records / elapsed
-    left = None if now.total_records is None or not rate else max(0, now.total_records - now.done_records) / rate
+    left = None if now.left_records is None or not rate else now.left_records / rate
     return Pace(rate, raw_size / elapsed, left)
 
 
@@ -70,7 +77,7 @@ def describe(progress: Progress, earlier: Progress | None = None) -> str:
     if progress.stored_size:
         parts.append(f"ratio {progress.raw_size / progress.stored_size:.2f}")
     parts.append(f"{format_duration(progress.elapsed_s)} elapsed")
-    if speed.left_s is not None and progress.done_records < (progress.total_records or 0):
+    if speed.left_s:
         parts.append(f"{format_duration(speed.left_s)} left")
     return ", ".join(parts)
 

@@ -150,7 +150,7 @@ class DataSetReader:
         found = []
         for ordinal in ordinals:
             place, start = 0, 0
-            for place, frame in enumerate(directory.columns[ordinal].frames):  # noqa: B007
+            for place, frame in enumerate(directory.columns[ordinal].frames):  # noqa: B007  used after the loop
                 if row < start + frame.num_records:
                     break
                 start += frame.num_records

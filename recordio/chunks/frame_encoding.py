@@ -178,7 +178,7 @@ def _frame_parts(column: Column, rows: ColumnValues, width: int, bounds: list[in
     """The bytes of each frame: views of the parts of all rows."""
     elements: list[list[bytes]] | None = None
     if column.is_fixed:
-        row_size = rows.values.itemsize * math.prod(column.shape or ())  # type: ignore[arg-type]
+        row_size = rows.values.itemsize * math.prod(column.shape or ())  # type: ignore[arg-type]  # all known: fixed
         sections = [(_bytes_of(rows.values), bounds, row_size)]
     else:
         assert rows.dims is not None

@@ -119,7 +119,7 @@ def make_plan(
 
 def _pieces(parts: list[Part], on_error: OnError) -> Iterator[Piece]:
     for part in parts:
-        with closing(part.pieces(on_error=on_error)) as pieces:  # type: ignore[type-var]  # it is a generator
+        with closing(part.pieces(on_error=on_error)) as pieces:
             yield from pieces
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import pkgutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -100,11 +101,20 @@ def _open_module(text: str, signature: Any) -> Source:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
-        stems = [os.path.splitext(file)[0] for file in os.listdir() if file.endswith(".py")]
-        near = near_name(module_name, {*stems, *sys.modules})
-        hint = f"Did you mean {near}:{name}?" if near else "It must be importable from here, or write script.py:name"
+        near = near_name(error.name, _modules_beside(error.name))
+        rest = module_name.removeprefix(error.name)
+        importable = "It must be importable from here, or write script.py:name"
+        hint = f"Did you mean {near}{rest}:{name}?" if near else importable
         raise click.UsageError(f"there is no module {error.name!r}\n{hint}") from None
     return _as_source(_attribute(module, name, module_name), text, signature)
+
+
+def _modules_beside(name: str) -> list[str]:
+    """Names of the modules that are where this one should be."""
+    package = name.rpartition(".")[0]
+    places = getattr(sys.modules.get(package), "__path__", []) if package else sys.path
+    prefix = f"{package}." if package else ""
+    return [module.name for module in pkgutil.iter_modules([*places], prefix)]
 
 
 def _imported(load: Callable[[], Any], what: str) -> Any:

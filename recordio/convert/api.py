@@ -64,6 +64,7 @@ def convert(
         resume: go on with an unfinished conversion of the same source with the same options; begin if there is none,
             and read nothing if it is complete. A source that is read from the front is compared with what it gave
             before; one that can skip is asked for no record of a finished shard, so a change there cannot be noticed.
+            Nor can another shard_size or on_error be, once all is complete: a data set does not carry them.
         overwrite: replace the data set that is there; it stays whole until the new one is committed.
         on_error: what to do where the source fails. "skip" leaves out records that do not match the signature, and
             batches that could not be had, and lists them in the report. Of a batch, the rows that do not match are left

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -122,7 +122,7 @@ class ColumnsPart(Part):
 
     def pieces(
         self, executor: Executor | None = None, window: int = DEFAULT_QUEUE_SIZE, on_error: OnError = "stop"
-    ) -> Iterator[Piece]:
+    ) -> Generator[Piece]:
         schema = self._view.schema
         # Values of fixed, present columns are already what a batch has; other leaves go record by record.
         as_batch = all(column.is_fixed and not column.optional for column in schema.columns)

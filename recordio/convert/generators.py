@@ -14,7 +14,7 @@ import inspect
 import os
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from types import GeneratorType
@@ -205,7 +205,7 @@ class RecordsPart(Part):
 
     def pieces(
         self, executor: Executor | None = None, window: int = DEFAULT_QUEUE_SIZE, on_error: OnError = "stop"
-    ) -> Iterator[Piece]:
+    ) -> Generator[Piece]:
         kept, records = self._take()
         number = 0
         try:

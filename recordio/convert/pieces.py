@@ -13,7 +13,7 @@ import copy
 import pickle
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
@@ -62,7 +62,7 @@ class Part(ABC):
     @abstractmethod
     def pieces(
         self, executor: Executor | None = None, window: int = DEFAULT_QUEUE_SIZE, on_error: OnError = "stop"
-    ) -> Iterator[Piece]:
+    ) -> Generator[Piece]:
         """Produce the records, in order.
 
         Args:
@@ -139,6 +139,10 @@ class Source(ABC):
     def item_size(self) -> int | None:
         """Raw bytes of one record (one batch, for a PyDataset), exact or estimated; None where split gives None."""
         return None
+
+    def expected_records(self) -> int | None:
+        """About how many records there are, as far as that is known without asking for one; for the time left."""
+        return self.num_records
 
     def identity(self) -> Any:
         """What tells this source from another, as far as that is known without asking it for a record; JSON.

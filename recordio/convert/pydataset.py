@@ -108,6 +108,13 @@ class PyDatasetSource(IndexedSource):
             if begin is not None:
                 begin()
 
+    def expected_records(self) -> int | None:
+        """As many in every batch as in the first, if that has been looked at."""
+        first = self._kept().get(0)
+        if first is None or not self._unbatch:
+            return self.num_records
+        return self.num_batches * count_rows(Schema.from_signature(self.resolve_signature()), first)
+
     def _infer(self) -> Any:
         head = self._fetch_head(1)
         if not head:

@@ -115,8 +115,9 @@ def run_conversion(source: Any, ask: ConvertRequest) -> ConversionReport:
     }  # fmt: skip
     use_multiprocessing = records.use_multiprocessing if ask.use_multiprocessing is None else ask.use_multiprocessing
     tracker = Tracker(
-        report=plain_reporter(sys.stderr) if ask.progress is True else ask.progress or None,
-        total_records=records.num_records, total_shards=ask.num_shards if parts is None else len(parts),
+        report=plain_reporter(sys.stderr) if ask.progress is True else ask.progress or None, began=began,
+        total_records=records.num_records, expected_records=records.expected_records(),
+        total_shards=ask.num_shards if parts is None else len(parts),
     )  # fmt: skip
     run = ShardRun(
         target=target, tracker=tracker, executor=ask.executor, on_error=records.on_error,

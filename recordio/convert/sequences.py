@@ -107,7 +107,7 @@ class ItemsPart(Part):
 
     def pieces(
         self, executor: Executor | None = None, window: int = DEFAULT_QUEUE_SIZE, on_error: OnError = "stop"
-    ) -> Iterator[Piece]:
+    ) -> Generator[Piece]:
         head, self.head = self.head, {}
         known = frozenset(head)
         rest = (number for number in range(self.start, self.stop) if number not in known)
@@ -123,7 +123,7 @@ class ItemsPart(Part):
             fetch = partial(_fetch_item, self._fetch, self._shared, self._what, self._first_index)
             skip = on_error == "skip"
             results = ordered_map(executor, fetch, numbers, window=window, describe=self._label, return_exceptions=skip)
-            with closing(results):  # type: ignore[type-var]  # it is a generator
+            with closing(results):
                 yield from results
             return
         for number in numbers:
@@ -224,7 +224,7 @@ class IndexedSource(Source):
         size = num_failed = 0
         failure: Exception | None = None
         first = self._part(0, min(INFER_RECORDS, self._total()))
-        with closing(first.pieces(on_error=self.on_error)) as pieces:  # type: ignore[type-var]  # it is a generator
+        with closing(first.pieces(on_error=self.on_error)) as pieces:
             for piece in pieces:
                 if piece.kind == "error":
                     failure, num_failed = failure or piece.value, num_failed + 1

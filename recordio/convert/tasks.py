@@ -45,6 +45,7 @@ class Tracker:
 
     report: Callable[[Progress], None] | None = None
     total_records: int | None = None
+    expected_records: int | None = None
     total_shards: int | None = None
     stage: str = "convert"
     records: int = 0
@@ -52,7 +53,7 @@ class Tracker:
     stored_size: int = 0
     shards: int = 0
     stopped: bool = False
-    _began: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=time.monotonic)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _at_work: int = 0  # tasks of this process
     _idle: threading.Condition = field(default_factory=threading.Condition)
@@ -93,7 +94,7 @@ class Tracker:
                 now = Progress(
                     done_records=self.records, total_records=self.total_records, raw_size=self.raw_size,
                     stored_size=self.stored_size, done_shards=self.shards, total_shards=self.total_shards,
-                    elapsed_s=time.monotonic() - self._began, stage=self.stage,
+                    elapsed_s=time.monotonic() - self.began, stage=self.stage, expected_records=self.expected_records,
                 )  # fmt: skip
                 self.report(now)
 
@@ -115,7 +116,7 @@ def _run_part(task: PartTask, executor: Executor | None, tracker: Tracker | None
 
     stream = RecordStream(task.target, accept)
     try:
-        with closing(task.part.pieces(executor, task.window, task.on_error)) as pieces:  # type: ignore[type-var]
+        with closing(task.part.pieces(executor, task.window, task.on_error)) as pieces:
             feed(stream, pieces, on_error=task.on_error, skipped=skipped, tracker=tracker)
         stream.end()
         sequence.details["skipped"] = [found.to_list() for found in skipped]

@@ -43,12 +43,11 @@ class ShardRun:
     resumed: bool
     workers: int
     use_multiprocessing: bool
-    max_queue_size: int
+    max_queue_size: int  # batches under way at once
 
     def __post_init__(self) -> None:
         self.num_resumed = 0
         self.skipped: list[SkippedRecord] = []
-        self.window = max(self.max_queue_size, self.workers)  # batches under way at once
 
     def write_parts(self, parts: list[Part], source: Source) -> list[FinishedShard]:
         """Write one shard for each part; those that an earlier run finished are left as they are."""
@@ -64,7 +63,7 @@ class ShardRun:
                 shard_id=shard_id,
                 last=shard_id == len(parts) - 1,
                 on_error=self.on_error,
-                window=self.window,
+                window=self.max_queue_size,
             )
             for shard_id, part in enumerate(parts)
             if shard_id not in finished
@@ -120,7 +119,7 @@ class ShardRun:
     def _on_pool(self, pool: Executor, tasks: list[PartTask], *, window: int, remote: bool) -> list[FinishedShard]:
         run = run_part if remote else partial(run_part, tracker=self.tracker)
         done = []
-        with closing(as_completed_map(pool, run, tasks, window=window, describe=_describe)) as results:  # type: ignore[type-var]
+        with closing(as_completed_map(pool, run, tasks, window=window, describe=_describe)) as results:
             for _, shard in results:
                 if remote:
                     self.tracker.add_shard(shard, counted=False)
@@ -207,7 +206,7 @@ class ShardRun:
         part = source.whole()
         alone = self.workers == 1 and not self.use_multiprocessing
         with self._pool(source) if part.parallel and not alone else nullcontext() as pool:
-            with closing(part.pieces(pool, self.window, self.on_error)) as pieces:  # type: ignore[type-var]
+            with closing(part.pieces(pool, self.max_queue_size, self.on_error)) as pieces:
                 feed(stream, pieces, on_error=self.on_error, skipped=self.skipped)
         stream.end()
 

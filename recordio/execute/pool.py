@@ -20,7 +20,7 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Literal, TypeVar, overload
@@ -89,7 +89,7 @@ def ordered_map(
     window: int,
     describe: Callable[[Item], str] | None = None,
     return_exceptions: Literal[False] = False,
-) -> Iterator[Result]: ...
+) -> Generator[Result]: ...
 
 
 @overload
@@ -101,7 +101,7 @@ def ordered_map(
     window: int,
     describe: Callable[[Item], str] | None = None,
     return_exceptions: bool,
-) -> Iterator[Result | Exception]: ...
+) -> Generator[Result | Exception]: ...
 
 
 def ordered_map(
@@ -112,7 +112,7 @@ def ordered_map(
     window: int,
     describe: Callable[[Item], str] | None = None,
     return_exceptions: bool = False,
-) -> Iterator[Result | Exception]:
+) -> Generator[Result | Exception]:
     """Run a function over items and give the results in the order of the items.
 
     Nothing is submitted before the first `next`. Closing the iterator cancels what has not begun.
@@ -140,7 +140,7 @@ def _ordered(
     window: int,
     describe: Callable[[Item], str] | None,
     return_exceptions: bool,
-) -> Iterator[Result | Exception]:
+) -> Generator[Result | Exception]:
     pending: deque[tuple[int, Item, Future[Any]]] = deque()
     numbered = enumerate(items)
     stopped: Exception | None = None      # why nothing more is submitted
@@ -196,7 +196,7 @@ def as_completed_map(
     *,
     window: int,
     describe: Callable[[Item], str] | None = None,
-) -> Iterator[tuple[int, Result]]:
+) -> Generator[tuple[int, Result]]:
     """Run a function over items and give (place of the item, result) as they finish.
 
     After a failure no later item is begun, but what is under way is waited for and handed out; then the failure of the
@@ -213,7 +213,7 @@ def _as_completed(
     items: Iterable[Item],
     window: int,
     describe: Callable[[Item], str] | None,
-) -> Iterator[tuple[int, Result]]:
+) -> Generator[tuple[int, Result]]:
     done: queue.SimpleQueue[tuple[int, Future[Any]]] = queue.SimpleQueue()
     pending: dict[int, tuple[Item, Future[Any]]] = {}
     failures: dict[int, Exception] = {}

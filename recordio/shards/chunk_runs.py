@@ -267,6 +267,7 @@ class _Waiting:
 def _decode_numbered(handle: ReadHandle, column: Column, frames: _Frames, buffers: Buffers) -> ColumnValues:
     """Frames of one array of numbers and the values, each put to where it belongs; what is stored raw is read there."""
     width = int(frames.widths[0])
+    # Strings of unknown dimensions do not come here.
     num_numbers = len(column.unknown_dims) if not column.is_string_like else math.prod(column.shape or ())  # type: ignore[arg-type]
     if column.is_string_like:
         check_elements(int(frames.num_records.max()) * num_numbers)

@@ -168,7 +168,7 @@ class Ragged:
     def __eq__(self, other: object) -> bool:
         return self.equals(other) if isinstance(other, Ragged) else NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # as Python says that it is not hashable
 
     def __repr__(self) -> str:
         shape = ", ".join(map(str, (len(self), *("?" if dim is None else dim for dim in self.row_shape))))

@@ -35,7 +35,8 @@ from recordio.storage import LocalStorage, WriteHandle
 
 BATCH_SIZE = 256
 PIECE_SIZE = 64 << 10  # what the peer compresses at once
-TASK_SIZE = 1 << 20  # what a thread of a peer is given at once
+TASK_SIZE = 2 << 20  # what a thread of a peer is given at once; a chunk
+HOT_SIZE = 1 << 20  # of the buffer that raw bytes are read into again and again
 
 WRITE_TARGET = 0.70
 READ_TARGET = 0.60
@@ -290,8 +291,14 @@ def _verify(task: _Stored) -> object:
 
 def _verify_hot(task: _Stored) -> None:
     _decompress(task)
+    buffer = getattr(_local, "buffer", None)
+    if buffer is None:
+        buffer = _local.buffer = memoryview(bytearray(HOT_SIZE))
     for offset, size in task.raw_parts:
-        crc32c.crc32c(os.pread(task.file, size, offset))
+        for start in range(0, size, HOT_SIZE):
+            part = buffer[: size - start]
+            os.preadv(task.file, [part], offset + start)
+            crc32c.crc32c(part)
 
 
 def _decompress(task: _Stored) -> None:
