@@ -33,6 +33,9 @@ class Opened:
     single: bool  # one shard, without an index
 
 
+_ALONE = "the shards still open one by one"
+
+
 def find_data_set(path: str, storage: Storage) -> Opened:
     if storage.is_directory(path):
         index_path = os.path.join(path, INDEX_NAME)
@@ -56,6 +59,8 @@ def _read_index(index_path: str, path: str, directory: str, storage: Storage) ->
     try:
         index = decode_index(storage.read_file(index_path))
     except RecordIOError as error:
+        if error.advice is None:
+            error.advice = f"Restore the index; {_ALONE}"
         raise error.locate(path=index_path) from None
     return Opened(path=path, directory=directory, index=index, single=False)
 
@@ -73,8 +78,9 @@ def _no_index(path: str, storage: Storage) -> RecordIOError:
         return IncompleteError(f"writing into this directory has not ended: {unfinished}", path=path, advice=advice)
     shards = sum(name.endswith(".rio") for name in storage.list(path))
     if shards:
+        here = "1 shard is" if shards == 1 else f"{shards} shards are"
         return IncompleteError(
-            f"{shards} shards are here, but no {INDEX_NAME}", path=path, advice="Restore the index, or convert again"
+            f"{here} here, but no {INDEX_NAME}", path=path, advice=f"Restore the index, or convert again; {_ALONE}"
         )
     return NotRecordIOError(
         f"there is no {INDEX_NAME} in this directory",

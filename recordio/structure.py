@@ -16,7 +16,7 @@ from typing import Any
 
 from recordio.errors import MalformedError, SignatureError, SignatureTypeError
 from recordio.format.layout import MAX_DEPTH
-from recordio.spec import MsgpackSpec, TensorSpec, foreign_spec, is_text
+from recordio.spec import DTYPES, MsgpackSpec, TensorSpec, foreign_spec, is_text
 
 Node = Any                      # an ordinal, or a tuple, list or dict of nodes
 Parts = tuple[str | int, ...]   # where a node stands: keys and places, from the root
@@ -72,6 +72,13 @@ def checked_key(key: Any, parts: Parts) -> str:
     return str.__str__(key)   # of a subclass (numpy.str_, a str Enum) only the text
 
 
+def _dtype_in(value: Any) -> str:
+    """The dtype that somebody meant who wrote its name, or a type of Python, for a spec."""
+    name = value if isinstance(value, str) else getattr(value, "__name__", "")
+    name = {"int": "int64", "float": "float64"}.get(name, name)
+    return name if name in DTYPES else "int64"
+
+
 def shown(value: Any) -> str:
     """A value for an error message: itself if it is small, else its type; never a long or a recursive repr."""
     if isinstance(value, int) and value.bit_length() > 128:   # Python refuses to print some of these
@@ -119,7 +126,8 @@ def _spec_of(value: Any, parts: Parts) -> TensorSpec | MsgpackSpec:
         return spec
     raise SignatureTypeError(
         f"{shown(value)} is no spec", column=leaf_name(parts),
-        advice="Declare every leaf as recordio.TensorSpec(shape, dtype), for example TensorSpec((), 'int64')",
+        advice="Declare every leaf as recordio.TensorSpec(shape, dtype), "
+        f"for example TensorSpec((), {_dtype_in(value)!r})",
     )
 
 

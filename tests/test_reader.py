@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import recordio
+from recordio.reader import open_data_set
 from tests.counting import CountingStorage
 from tests.laws.data_sets import fresh_directory
 
@@ -142,7 +143,7 @@ def test_a_batch_by_numbers_reads_each_frame_once(million: Path) -> None:
 
 
 def test_reading_in_order_reads_every_chunk_once(million: Path) -> None:
-    """A whole chunk is at most one read, and no byte of it is read twice."""
+    """All of them, no byte twice, and with no more reads than there are chunks."""
     storage = CountingStorage()
     ds = recordio.open(million, _storage=storage)
     num_chunks = sum(shard.num_chunks for shard in ds.shards)
@@ -155,6 +156,9 @@ def test_reading_in_order_reads_every_chunk_once(million: Path) -> None:
     bounds = [read.offset for read in storage.reads], [read.offset + read.size for read in storage.reads]
     by_file = sorted(zip([read.path for read in storage.reads], *bounds, strict=True))
     assert all(one[0] != other[0] or one[2] <= other[1] for one, other in pairwise(by_file))
+    reader = open_data_set(str(million))
+    offsets = [reader.shard(ordinal).table.offsets for ordinal in range(len(reader.shards))]
+    assert sum(read.size for read in storage.reads) == sum(int(ends[-1] - ends[0]) for ends in offsets)
     assert len(set(storage.opened)) == 4
 
 

@@ -80,6 +80,7 @@ class _Inspector:
         self.reader = reader
         self.storage = storage
         self.problems: list[Damage] = []
+        self.unsampled: set[int] = set()  # columns with frames too large for a sample
 
     def run(
         self, names: Sequence[str] | None, stats: bool, workers: int, progress: Callable[[Progress], None] | None
@@ -104,7 +105,8 @@ class _Inspector:
                 _column(reader.schema.columns[ordinal], sizes.get(ordinal), summaries[ordinal]) for ordinal in ordinals
             ),
             exact_sizes=exact, exact_values=all_values, shards=shards, problems=tuple(self.problems),
-            notes=() if source.single else tuple(_notes(self.storage, source.directory)), _reader=reader,
+            notes=(*self._sample_notes(), *(() if source.single else _notes(self.storage, source.directory))),
+            _reader=reader,
         )  # fmt: skip
 
     def _shards(self) -> Iterator[ShardInspection]:
@@ -185,9 +187,16 @@ class _Inspector:
                 try:
                     if grown <= _SAMPLE_FRAME_SIZE:
                         summarizer.add(shard.read_frames(chunk_id, directory, ordinal, 0, 1))
+                    else:
+                        self.unsampled.add(ordinal)
                 except RecordIOError as error:
                     self._note(error)
         return {ordinal: summarizer.summary() for ordinal, summarizer in summarizers.items()}
+
+    def _sample_notes(self) -> Iterator[str]:
+        for ordinal in sorted(self.unsampled):
+            name = self.reader.schema.columns[ordinal].name
+            yield f"column {name!r}: values in frames of more than 16 MiB are not in the sample; --stats reads all"
 
     def _every_value(
         self, ordinals: Sequence[int], workers: int, progress: Callable[[Progress], None] | None

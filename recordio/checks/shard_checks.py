@@ -75,6 +75,11 @@ def check_shard(storage: Storage, place: ShardPlace) -> ShardFindings:
         error = MismatchError("the index names a shard that is not there", advice="Restore it from a copy")
         found.damages.append(damage_of(error, place.path, shard=place.shard_id, records=total))
         return found
+    except NotRecordIOError as strange:
+        if entry is None:
+            raise
+        found.damages.append(damage_of(strange, place.path, shard=place.shard_id, records=total))
+        return found
 
     def note(error: Exception, **where: Any) -> None:
         found.damages.append(damage_of(error, place.path, shard=found.shard_id, **where))

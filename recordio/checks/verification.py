@@ -263,7 +263,7 @@ class _Verification:
         self.damages.append(damage_of(error, index_path, offset=0))
         self.notes.append(
             "the index is damaged: shards are checked alone, record numbers count in each shard, "
-            "and whether a shard is missing cannot be told"
+            "and whether a shard is missing cannot be told; until it is restored, the shards open one by one only"
         )
         self.total_shards = len(names)
         return [ShardPlace(path=os.path.join(directory, name)) for name in names]

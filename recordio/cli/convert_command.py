@@ -142,6 +142,7 @@ def _finish(
         with shown_progress(quiet=quiet) as progress:
             verified = verify_path(report.path, progress=progress)
     signature = format_signature(report.element_spec)
+    is_complete = report.num_resumed_shards == report.num_shards  # of an earlier run
     if as_json:
         answer = {**report.to_dict(), "signature": signature}
         if verified is not None:
@@ -159,7 +160,7 @@ def _finish(
         if more > 0:
             side.print(Text(f"and {more:,} more: --json lists all", style="yellow"))
     if not quiet and not as_json:
-        if inferred:
+        if inferred and not is_complete:
             option = f"--signature {shlex.quote(printable(signature))}"
             side.print(Text(f"note: the signature was inferred: {option}", style="dim"))
         look = f"{program_name()} inspect {shlex.quote(printable(report.path))}"
@@ -179,7 +180,11 @@ def _print_done(console: Console, report: ConversionReport) -> None:
             line.append(f", {number:,} {what}", style="yellow")
     speed = report.raw_size / report.duration_s if report.duration_s else 0
     line.append(f", {format_size(report.raw_size)} raw, {format_size(report.stored_size)} stored")
-    line.append(f", ratio {report.ratio:.2f}, {format_duration(report.duration_s)}, {format_size(speed)}/s")
+    line.append(f", ratio {report.ratio:.2f}")
+    if report.num_resumed_shards < report.num_shards:
+        line.append(f", {format_duration(report.duration_s)}, {format_size(speed)}/s")
+    else:
+        line.append("; it was complete, and the source was not read", style="yellow")
     console.print(line)
 
 

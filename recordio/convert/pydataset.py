@@ -17,7 +17,7 @@ from typing import Any, Literal, cast
 
 from recordio.convert.pieces import DEFAULT_QUEUE_SIZE, Part, check_pickle, fixed_row_size, given_size
 from recordio.convert.sequences import IndexedSource, ItemsPart, Shared, make_resident
-from recordio.errors import RequestError, SourceError
+from recordio.errors import RequestError, SignatureError, SourceError
 from recordio.schema import Schema
 from recordio.values.infer import infer_batch_signature, infer_signature
 from recordio.values.ragged import Ragged
@@ -113,7 +113,10 @@ class PyDatasetSource(IndexedSource):
         first = self._kept().get(0)
         if first is None or not self._unbatch:
             return self.num_records
-        return self.num_batches * count_rows(Schema.from_signature(self.resolve_signature()), first)
+        try:
+            return self.num_batches * count_rows(Schema.from_signature(self.resolve_signature()), first)
+        except SignatureError:
+            return None  # whoever writes it says so
 
     def _infer(self) -> Any:
         head = self._fetch_head(1)

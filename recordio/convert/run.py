@@ -138,7 +138,7 @@ def run_conversion(source: Any, ask: ConvertRequest) -> ConversionReport:
     except BaseException as error:
         tracker.stopped = True
         if inferred and isinstance(error, SignatureError):
-            say_inferred(error)
+            say_inferred(error, earlier=earlier is not None)
         _end_unfinished(job, error)
         raise
     dataset = open_dataset(job.paths.path)

@@ -188,10 +188,17 @@ def _refused(error: SignatureError, piece: Piece, on_error: OnError, skipped: li
     raise error
 
 
-def say_inferred(error: SignatureError) -> None:
-    """Say of a record that was refused that nobody has declared the type which it does not match."""
+def say_inferred(error: SignatureError, *, earlier: bool = False) -> None:
+    """Say of a record that was refused that nobody has declared the type which it does not match.
+
+    Args:
+        earlier: it was inferred by the run that is resumed.
+    """
     error.message += "; this type was inferred from the first records"
     advice = "Give an output_signature that all records match"
+    if earlier:
+        error.message += " when the unfinished conversion began"
+        advice += ", without resume; or resume with the source that it began with"
     error.advice = advice if error.advice is None else f"{advice}. {error.advice}"
 
 

@@ -74,7 +74,7 @@ def check_row_size(column: Column, size: int, shape: Sequence[int], lengths: Seq
     total = size + width * numbers + column.optional + (column.shape is None)
     if total > MAX_FRAME_RAW_SIZE:
         why = f"the limit for one record in one column is {MAX_FRAME_RAW_SIZE}"
-        raise refuse(column, Refusal(f"{total} bytes", why, advice="Cut it into several records"))
+        raise refuse(column, Refusal(f"{total} bytes in all", why, advice="Cut it into several records"))
 
 
 def is_missing(column: Column, leaf: Any) -> bool:
