@@ -236,3 +236,14 @@ def test_raw_sizes_are_those_in_memory(tmp_path: Path) -> None:
     assert (label.raw_size, tokens.raw_size) == (8 * 1000, 1000 + 4 * 2000)
     assert label.stored_size < 1000 and label.ratio > 8
     assert found.raw_size == label.raw_size + tokens.raw_size
+
+
+def test_values_too_large_for_a_sample_are_told(tmp_path: Path) -> None:
+    """A frame of 17 MiB is not decoded for a sample, and what is shown is not shown as if it were of all."""
+    large = np.arange(17 << 17)
+    signature = {"x": recordio.TensorSpec((None,), "int64"), "y": recordio.TensorSpec((), "int64")}
+    records = [{"x": large, "y": 1}, {"x": large[:3], "y": 2}]
+    recordio.convert(records, tmp_path / "set", output_signature=signature)
+    (note,) = inspect(tmp_path / "set").notes
+    assert "'x'" in note and "16 MiB" in note and "--stats" in note
+    assert inspect(tmp_path / "set", stats=True).notes == ()

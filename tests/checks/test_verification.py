@@ -173,6 +173,17 @@ def test_missing_and_foreign_shards_are_told_apart(data: Path) -> None:
     assert ("MismatchError", 0) in kinds and report.lost_records >= 20
 
 
+def test_a_shard_that_is_no_file_does_not_hide_the_others(data: Path) -> None:
+    """Its records are lost, and the damage in the next shard is named all the same."""
+    strange, damaged = shard(data, 0), shard(data, 1)
+    strange.unlink()
+    strange.mkdir()
+    flip(damaged, damaged.stat().st_size // 2)
+    found = verify(data)
+    assert [damage.shard for damage in found.damages] == [0, 1]
+    assert found.damages[0].records == (0, RECORDS_PER_SHARD) and "no regular file" in found.damages[0].message
+
+
 def test_files_that_the_index_does_not_name_are_noted(data: Path) -> None:
     """They are no damage: an interrupted overwrite leaves them (format.md, section 9)."""
     stranger = data / "shard-00007-00000000.rio"

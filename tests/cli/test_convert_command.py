@@ -145,6 +145,8 @@ def test_dry_run_says_what_is_there(invoke, data):
     (["convert", "train.py:recrods", "out"], 2, ["train.py:records?"]),
     (["convert", "tain.py:records", "out"], 3, ["no such file", "train.py?"]),
     (["convert", "trian:records", "out"], 2, ["no module", "train:records?"]),
+    (["convert", "encodings.utf8_sig:f", "out"], 2, ["no module 'encodings.utf8_sig'", "encodings.utf_8_sig:f?"]),
+    (["convert", "encodingz.ascii:f", "out"], 2, ["encodings.ascii:f?"]),
     (["convert", "train.py", "out"], 2, ["train.py:records", "train.py:Photos"]),
     (["convert", "train.py:NeedsDirectory", "out"], 2, ["directory", "train = NeedsDirectory(...)"]),
     (["convert", "nonsense", "out"], 2, ["script.py:name"]),
@@ -305,6 +307,15 @@ def test_full_disk_says_where(invoke, monkeypatch, work):
     monkeypatch.setattr("recordio.shards.shard_writer.ShardWriter.write", write)
     result = invoke("convert", "train.py:records", "out")
     assert result.exit_code == 3 and "error: No space left on device\n  where   out\n" in result.stderr
+
+
+def test_resume_of_a_finished_conversion_says_that_it_has_not_looked(invoke, work):
+    """Whatever the source would give now; no speed, and no signature that was never inferred."""
+    assert "B/s" in invoke("convert", "train.py:records", "out").stdout
+    (work / "broken.py").write_text("def records():\n    raise ValueError\n    yield\n")
+    result = invoke("convert", "broken.py:records", "out", "--resume")
+    assert result.exit_code == 0 and "it was complete, and the source was not read" in result.stdout
+    assert "B/s" not in result.stdout and "inferred" not in result.stderr
 
 
 def test_resume_of_a_finished_conversion_does_nothing(invoke, work):

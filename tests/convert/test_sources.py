@@ -11,11 +11,13 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
+import recordio
 from recordio.columns import ColumnValues
 from recordio.convert.sources import as_source, from_generator, from_pydataset
 from recordio.errors import RequestError, SourceError
 from recordio.execute.pool import make_executor
 from recordio.plan.ranges import even_ranges
+from recordio.progress import describe, pace
 from recordio.schema import Schema, TensorSpec
 
 INT = TensorSpec((), "int64")
@@ -773,3 +775,21 @@ def test_an_array_is_sliced_into_records():
     assert as_source(Tensor([1, 2])).num_records == 2
     rows = [piece.value[0].values.tolist() for part in source.split(num_shards=2) for piece in part.pieces()]
     assert rows == [[[0, 1], [2, 3]], [[4, 5]]]
+
+
+def test_the_time_left_of_a_pydataset_is_known(tmp_path):
+    """Its batches are counted before, its records only about: by the first batch, if that was looked at."""
+    class Uneven:
+        num_batches = 20
+
+        def __getitem__(self, index):
+            return np.zeros((7 if index % 2 else 9, 10))
+
+        def on_epoch_end(self):
+            pass
+
+    told = []
+    recordio.convert(Uneven(), tmp_path / "set", shard_size=2_000, progress=told.append)
+    assert {one.total_records for one in told} == {None} and {one.expected_records for one in told} == {180}
+    assert pace(None, told[0]).left_s > 0 and told[-1].left_records == 20
+    assert " left" in describe(told[0])
