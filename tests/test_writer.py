@@ -471,6 +471,26 @@ def test_num_shards_gives_equal_ranges(tmp_path: Path, records: int, shards: int
     assert [record["id"] for record in ds] == list(range(records))
 
 
+def test_a_shard_holds_256_mib_by_default(tmp_path: Path) -> None:
+    """Of raw bytes, to the record."""
+    batch = np.zeros((32, 1 << 20), np.uint8)
+    with recordio.Writer(
+        tmp_path / "set", recordio.TensorSpec((1 << 20,), "uint8"), level=1, chunk_size=8 << 20, frame_size=1 << 20
+    ) as writer:
+        for _ in range(8):
+            writer.write_batch(batch)
+        writer.write(batch[0])
+    assert [shard.num_records for shard in recordio.open(tmp_path / "set").shards] == [256, 1]
+
+
+def test_a_higher_level_takes_less_room(tmp_path: Path) -> None:
+    """The records are the same, the bytes are not."""
+    low, high = (write(tmp_path / str(level), range(20_000), level=level) for level in (1, 19))
+    sizes = [sum(shard.stored_size for shard in recordio.open(path).shards) for path in (low, high)]
+    assert sizes[1] < 0.95 * sizes[0]
+    assert ids(low) == ids(high) == list(range(20_000))
+
+
 # -- threads, forks, directories --
 
 

@@ -100,8 +100,12 @@ class Application(click.Group):
             status = _report(error, given)
         if not standalone_mode:
             return status
-        for stream in filter(None, (sys.stdout, sys.stderr)):
-            _flush(stream)
+        try:
+            if sys.stdout is not None:
+                _flush(sys.stdout)
+        except OSError as error:  # the answer was still in the buffer
+            status = _report(error, given)
+        _flush(sys.stderr)
         sys.exit(status)
 
 

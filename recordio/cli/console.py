@@ -24,17 +24,19 @@ _MIN_MIDDLE = 12  # columns that are left of a text whose middle goes
 class PatientStream:
     """A text stream that swallows what is written after its reader has gone, as in `recordio inspect | head -1`.
 
-    The work goes on, and the exit status stays that of the work.
+    The work goes on, and the exit status stays that of the work; on stderr, whatever is wrong with it. An answer that
+    cannot be written for another reason is an error.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._forgiven = OSError if stream is sys.stderr else BrokenPipeError
         self.encoding = getattr(stream, "encoding", None) or "utf-8"
 
     def write(self, text: str) -> int:
         try:
             return self._stream.write(text)
-        except BrokenPipeError:
+        except self._forgiven:
             self._give_up()
         except UnicodeEncodeError:
             encoding = self.encoding
@@ -44,8 +46,11 @@ class PatientStream:
     def flush(self) -> None:
         try:
             self._stream.flush()
-        except BrokenPipeError:
+        except self._forgiven:
             self._give_up()
+        except OSError:
+            self._give_up()
+            raise
 
     def isatty(self) -> bool:
         return self._stream.isatty()

@@ -56,6 +56,28 @@ def test_import_brings_no_framework_and_no_terminal():
     assert sorted(FOREIGN.intersection(name.partition(".")[0] for name in loaded)) == []
 
 
+def test_a_conversion_of_a_pydataset_brings_no_framework_and_no_terminal(tmp_path):
+    """The protocol is enough: a class that looks like keras.utils.PyDataset does not make Keras load."""
+    code = f"""
+import json, sys
+import numpy as np
+import recordio
+
+class Batches:
+    workers, use_multiprocessing, max_queue_size = 2, False, 3
+    num_batches = 4
+    def __getitem__(self, index): return np.full((2, 3), index, "float32"), np.full(2, index)
+    def on_epoch_end(self): pass
+
+recordio.convert(Batches(), {str(tmp_path / "set")!r}, num_shards=2, check=True)
+assert [int(y) for _, y in recordio.open({str(tmp_path / "set")!r})] == [0, 0, 1, 1, 2, 2, 3, 3]
+print(json.dumps(sorted(sys.modules)))
+"""
+    loaded = json.loads(run_python(code))
+    assert "recordio.convert.pydataset" in loaded
+    assert sorted(FOREIGN.intersection(name.partition(".")[0] for name in loaded)) == []
+
+
 def test_import_starts_nothing():
     """No thread, no child process and no pool begins with an import."""
     code = "import threading, recordio; print(threading.active_count())"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib.resources
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -283,3 +284,8 @@ def test_top_level_of_the_repository_holds_only_what_it_should():
     """Besides dot-files: pyproject.toml, README.md, recordio/, tools/, tests/ and spec/, nothing."""
     allowed = {"pyproject.toml", "README.md", "recordio", "tools", "tests", "spec"}
     assert {path.name for path in ROOT.iterdir() if not path.name.startswith(".")} <= allowed
+
+
+def test_the_package_says_that_it_is_typed():
+    """py.typed goes with it: without that, type checkers ignore every annotation (PEP 561)."""
+    assert importlib.resources.files("recordio").joinpath("py.typed").is_file()

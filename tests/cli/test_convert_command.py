@@ -12,7 +12,7 @@ import recordio
 from recordio.cli.convert_command import resume_command
 from recordio.cli.sources import KINDS
 from recordio.cli.values import Size
-from tests.cli.running import files_of, flip, shards_of
+from tests.cli.running import files_of, flip, flip_after_commit, shards_of
 
 
 def test_script_becomes_data_set(invoke, work):
@@ -31,6 +31,49 @@ def test_module_becomes_data_set(invoke, work):
     """`module:name`, found from the current directory."""
     assert invoke("convert", "train:records", "out").exit_code == 0
     assert len(recordio.open(work / "out")) == 300
+
+
+def test_module_in_a_package_becomes_data_set(invoke, work):
+    """`package.module:name`; the name may be dotted too."""
+    (work / "photos_of" / "birds").mkdir(parents=True)
+    (work / "photos_of" / "__init__.py").touch()
+    (work / "photos_of" / "birds" / "__init__.py").touch()
+    (work / "photos_of" / "birds" / "small.py").write_text(
+        "def finches():\n    yield from range(7)\n\nclass Of:\n    tits = staticmethod(finches)\n"
+    )
+    for name, path in (("finches", "a"), ("Of.tits", "b")):
+        result = invoke("convert", f"photos_of.birds.small:{name}", path)
+        assert result.exit_code == 0, result.stderr
+        assert list(recordio.open(work / path)) == list(range(7))
+
+
+def test_signature_of_a_file(invoke, work):
+    """`--signature @FILE`; the type is what the file says, not what would be inferred."""
+    (work / "types.txt").write_text('{"x": float64,\n "word": str}\n')
+    result = invoke("convert", "train.py:records", "out", "--signature", "@types.txt")
+    assert result.exit_code == 0 and "inferred" not in result.stderr
+    assert recordio.open(work / "out").element_spec == {
+        "x": recordio.TensorSpec((), "float64"), "word": recordio.TensorSpec((), "str")
+    }  # fmt: skip
+    result = invoke("convert", "train.py:records", "other", "--signature", "@tpyes.txt")
+    assert result.exit_code == 3 and "types.txt?" in result.stderr and not (work / "other").exists()
+
+
+def test_shard_size(invoke, work):
+    """Raw bytes of a shard."""
+    np.save(work / "a.npy", np.arange(1000))
+    assert invoke("convert", "a.npy", "out", "--shard-size", "2KiB").exit_code == 0
+    assert [shard.num_records for shard in recordio.open(work / "out").shards] == [256, 256, 256, 232]
+
+
+def test_level(invoke, work):
+    """Of zstd: other bytes, the same records."""
+    (work / "words.py").write_text("def f():\n    for n in range(20_000):\n        yield f'word {n}'\n")
+    for level in (1, 19):
+        assert invoke("convert", "words.py:f", level, "--level", level, "-q").exit_code == 0
+    low, high = recordio.open(work / "1"), recordio.open(work / "19")
+    assert high.shards[0].stored_size < 0.95 * low.shards[0].stored_size
+    assert list(low) == list(high)
 
 
 def test_quiet_says_the_answer_only(invoke):
@@ -114,6 +157,21 @@ def test_report_as_json(invoke, work):
     }  # fmt: skip
     assert found["num_records"] == 301 and found["skipped"][0]["record"] == 300 and found["verify"]["ok"]
     assert found["signature"] == '{"x": int64}'
+
+
+@pytest.mark.parametrize("how", [[], ["--json"]])
+def test_check_finds_what_changed_on_its_way_to_the_disk(invoke, work, monkeypatch, how):
+    """Exit status 1, and where; without --check nobody looks."""
+    flip_after_commit(monkeypatch, shard=1, chunk=0)
+    assert invoke("convert", "train.py:in_shards", "unchecked", "--shards", 3, *how).exit_code == 0
+    result = invoke("convert", "train.py:in_shards", "out", "--shards", 3, "--check", *how)
+    name = shards_of(work / "out")[1].name
+    assert result.exit_code == 1 and name in result.stdout + result.stderr and "Traceback" not in result.stderr
+    if how:
+        (damage,) = json.loads(result.stdout)["verify"]["damages"]
+        assert (damage["shard"], damage["chunk"], damage["column"]) == (1, 0, "x")
+    else:
+        assert f"{name}, shard 1, chunk 0, column 'x', byte " in result.stdout + result.stderr
 
 
 def test_dry_run_writes_nothing(invoke, work):

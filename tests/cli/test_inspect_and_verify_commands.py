@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -65,6 +66,51 @@ def test_wrong_path_and_column_get_a_suggestion(invoke, data):
     for command in ("inspect", "verify"):
         result = invoke(command, "train.py")
         assert result.exit_code == 4 and "not a recordio" in result.stderr and result.stdout == ""
+
+
+def test_verify_of_a_wrong_path_gets_a_suggestion(invoke, data):
+    """Status 3; as for inspect."""
+    for wrong, near in (("dtaa", "data"), ("data/index.rxi", "data/index.rix")):
+        result = invoke("verify", wrong)
+        assert result.exit_code == 3 and f"Did you mean {near}?" in result.stderr and wrong in result.stderr
+        assert result.stdout == "" and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(("args", "meant"), [
+    (["inspect", "data", "--chnuks"], "--chunks"), (["inspect", "data", "--stast"], "--stats"),
+    (["inspect", "data", "--jsno"], "--json"), (["inspect", "data", "--colum", "image"], "--column"),
+    (["verify", "data", "--jsno"], "--json"), (["verify", "data", "--worker", "2"], "--workers"),
+    (["verify", "data", "--queit"], "--quiet"),
+])  # fmt: skip
+def test_wrong_flags_get_a_suggestion(invoke, data, args, meant):
+    """Status 2, and nothing on stdout."""
+    result = invoke(*args)
+    assert result.exit_code == 2 and result.stdout == "" and "Traceback" not in result.stderr
+    wrong, _, near = result.stderr.partition("Did you mean")
+    assert args[2] in wrong and meant in near.splitlines()[0]
+
+
+def test_an_index_alone_is_inspected(invoke, data):
+    """The same data set, called an index."""
+    result = invoke("inspect", data / "index.rix")
+    assert result.exit_code == 0 and result.stderr == "" and "index, complete" in result.stdout
+    found, whole = (json.loads(invoke("inspect", path, "--json").stdout) for path in (data / "index.rix", data))
+    assert (found["kind"], whole["kind"]) == ("index", "data set")
+    for key in ("state", "num_records", "num_shards", "fingerprint", "signature", "stored_size"):
+        assert found[key] == whole[key]
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify"])
+def test_ctrl_c_is_status_130(invoke, data, monkeypatch, command):
+    """Said in a word, without a traceback."""
+
+    def interrupted(*args, **kwargs):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(f"recordio.cli.{command}_command.{command}_path", interrupted)
+    for options in ([], ["--json"]):
+        result = invoke(command, data, *options)
+        assert (result.exit_code, result.stdout, result.stderr.strip()) == (130, "", "interrupted")
 
 
 def test_newer_file_is_status_4(invoke, data):

@@ -81,6 +81,16 @@ def test_reader_that_goes_away_is_no_error(work, environment, line):
     assert len(result.stdout.splitlines()) == 2
 
 
+def test_reader_of_a_report_that_goes_away_is_no_error(work, environment):
+    """The report is longer than a pipe holds, and the conversion is done when it is printed."""
+    (work / "unfit.py").write_text("def f():\n    for n in range(3000):\n        yield {'x': n if n % 2 else 0.5}\n")
+    options = "--signature '{x: int64}' --on-error skip --json -q"
+    piped = f"{shlex.join(command())} convert unfit.py:f out {options} | head -1; echo ${{PIPESTATUS[0]}}"
+    result = started(["bash", "-c", piped], work, environment)
+    assert (result.stdout, result.stderr) == ("{\n0\n", "")
+    assert len(recordio.open(work / "out")) == 1500
+
+
 def test_stderr_that_goes_away_does_not_stop_a_conversion(work, environment):
     """Progress is no reason to fail."""
     process = subprocess.Popen(
@@ -99,6 +109,7 @@ def test_stderr_that_goes_away_does_not_stop_a_conversion(work, environment):
     ("convert train.py:records out >&-", 3, "stdout is closed"), ("inspect data > /dev/full", 3, "No space left"),
     ("inspect data 2>&- <&-", 0, "data set, complete"), ("convert train.py:records out 2>&- <&-", 0, "300 records"),
     ("convert train.py:in_shards out --shards 4 --workers 2 --processes 2>&- <&-", 0, "400 records"),
+    ("convert train.py:records out 2> /dev/full", 0, "300 records"), ("--help > /dev/full", 3, "No space left"),
 ])  # fmt: skip
 def test_closed_streams_are_no_crash(work, environment, data, line, status, words):
     """Without stdout nothing is begun; without stderr nobody listens."""

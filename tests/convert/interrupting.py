@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import threading
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tests.convert import given
 
@@ -70,3 +75,40 @@ class Calls:
     def _check(self, number: int) -> None:
         if number == self.stop_at:
             raise Failure("no such file")
+
+
+class LoggedBatches(given.Batches):
+    """Notes in a file what is asked of it, and in which process: what workers are asked for counts too."""
+
+    def __init__(self, log: Path, **sizes: int) -> None:
+        super().__init__(**sizes)
+        self.log = str(log)
+
+    def __getitem__(self, index: int):
+        self._note(str(index))
+        return super().__getitem__(index)
+
+    def on_epoch_end(self) -> None:
+        self._note("end")
+
+    def _note(self, what: str) -> None:
+        # O_APPEND and one write: lines of several processes do not mix.
+        fd = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.write(fd, f"{what} {os.getpid()}\n".encode())
+        os.close(fd)
+
+
+class WhoAsks:
+    """A PyDataset with wishes of its own; its records say who asked for them."""
+
+    num_batches = 6
+    max_queue_size = 6
+
+    def __init__(self, workers: int, use_multiprocessing: bool) -> None:
+        self.workers, self.use_multiprocessing = workers, use_multiprocessing
+
+    def __getitem__(self, index: int):
+        return {"process": np.full(2, os.getpid()), "thread": [threading.current_thread().name] * 2}
+
+    def on_epoch_end(self) -> None:
+        pass

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -19,9 +19,12 @@ import pytest
 
 import recordio
 from recordio import TensorSpec
+from recordio.convert import writing
 from recordio.job_paths import WORK_NAME
+from recordio.stream import RecordStream
+from tests.cli.running import flip_after_commit
 from tests.convert import given, hostile
-from tests.convert.interrupting import Failure, StoppingBatches, StoppingRecords
+from tests.convert.interrupting import Failure, LoggedBatches, StoppingBatches, StoppingRecords, WhoAsks
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = {"output_signature": given.SPEC, "chunk_size": 2000, "level": 1}
@@ -94,6 +97,50 @@ def test_bytes_by_shard_size_do_not_depend_on_who_works(tmp_path):
         recordio.convert(given.Batches(), tmp_path / name, shard_size=12_000, **OPTIONS, **how)
     assert given.files(tmp_path / "one") == given.files(tmp_path / "four") == given.files(tmp_path / "two")
     assert len(list((tmp_path / "one").glob("*.rio"))) > 3
+
+
+class HereAtOnce:
+    """All that an executor must have; it is none of the standard library's."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        future = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_any_executor_will_do(kind, on_disk, tmp_path):
+    """`submit` that gives futures is enough; the bytes are the same, and errors are the source's own."""
+    options = {**OPTIONS, "num_shards": 5}
+    if kind in ("data set", "view"):
+        del options["output_signature"]
+    for name, how in (("without", {}), ("with", {"executor": HereAtOnce()})):
+        recordio.convert(SOURCES[kind](on_disk), tmp_path / name, **options, **how)
+    assert given.files(tmp_path / "with") == given.files(tmp_path / "without")
+
+
+def test_an_executor_that_nobody_knows_hands_the_sources_errors_on(tmp_path):
+    with pytest.raises(Failure):
+        recordio.convert(StoppingRecords(700), tmp_path / "set", num_shards=3, executor=HereAtOnce(), **OPTIONS)
+
+
+@pytest.mark.parametrize("kind", ["plain", "PyDataset"])
+def test_a_shard_holds_256_mib_by_default(kind, tmp_path):
+    """Of raw bytes: counted where the source is read from the front, else in whole batches."""
+    batch = np.zeros((32, 1 << 20), np.uint8)
+
+    def rows():
+        yield from (batch[number % 32] for number in range(257))
+
+    source = rows if kind == "plain" else hostile.Kinds(batch, 9)
+    report = recordio.convert(
+        source, tmp_path / "set", output_signature=TensorSpec((1 << 20,), "uint8"), level=1, chunk_size=8 << 20,
+        frame_size=1 << 20,
+    )  # fmt: skip
+    assert [shard.num_records for shard in report.shards] == ([256, 1] if kind == "plain" else [256, 32])
 
 
 @pytest.mark.slow
@@ -417,6 +464,87 @@ def test_a_pydataset_gives_each_batch_once_and_is_told_once(how, signature, tmp_
     assert sorted(dataset.asked) == list(range(11)) and dataset.ended == 1
 
 
+@pytest.mark.parametrize("num_shards", [1, 3])
+def test_a_pydataset_gives_each_batch_once_in_processes_too(num_shards, tmp_path):
+    """One shard, whose batches go round, and a shard for each worker; the end is said once, here, and last."""
+    dataset = LoggedBatches(tmp_path / "log", num_batches=7)
+    recordio.convert(dataset, tmp_path / "set", num_shards=num_shards, workers=2, use_multiprocessing=True)
+    *asked, end = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
+    assert sorted(int(number) for number, _ in asked) == list(range(7))
+    assert end == ["end", str(os.getpid())] and {process for _, process in asked} != {str(os.getpid())}
+    assert [record["number"] for record in recordio.open(tmp_path / "set")] == list(range(350))
+
+
+class EagerPool(ThreadPoolExecutor):
+    """Has done every task before the next one can be given: as much is under way as may be."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        future = super().submit(fn, *args, **kwargs)
+        wait([future])
+        return future
+
+
+@pytest.mark.parametrize("wish", ["asked for", "its own"])
+def test_the_queue_size_bounds_the_batches_under_way(wish, tmp_path, monkeypatch):
+    """However many workers there are: two in the queue, and one that is being written."""
+    under_way = []
+
+    class Counted(given.Batches):
+        max_queue_size = 2 if wish == "its own" else 9
+        handed_on = 0
+
+        def __getitem__(self, index: int):
+            batch = super().__getitem__(index)
+            under_way.append(len(self.asked) - self.handed_on)
+            return batch
+
+    dataset = Counted(12)
+    write_batch = RecordStream.write_batch
+
+    def handed_on(self, batch, number):
+        written = write_batch(self, batch, number)
+        dataset.handed_on += 1
+        return written
+
+    monkeypatch.setattr(RecordStream, "write_batch", handed_on)
+    monkeypatch.setattr(writing, "make_executor", lambda workers, *_: EagerPool(workers))
+    how = {"max_queue_size": 2} if wish == "asked for" else {}
+    recordio.convert(dataset, tmp_path / "set", num_shards=1, workers=4, **OPTIONS, **how)
+    assert len(under_way) == dataset.handed_on == 12 and 2 <= max(under_way) <= 3
+
+
+def who_asked(dataset, path, **how) -> tuple[set, set]:
+    """The processes and the threads that asked for batches."""
+    spec = {"process": TensorSpec((), "int64"), "thread": TensorSpec((), "str")}
+    recordio.convert(dataset, path, output_signature=spec, num_shards=1, **how)
+    records = list(recordio.open(path))
+    assert len(records) == 12
+    return {int(record["process"]) for record in records}, {str(record["thread"]) for record in records}
+
+
+def test_the_threads_that_a_pydataset_wishes_for_ask_for_its_batches(tmp_path):
+    """As many as it says, unless the call says something else."""
+    together = threading.Barrier(2, timeout=20)
+
+    class InPairs(WhoAsks):
+        def __getitem__(self, index: int):
+            together.wait()
+            return super().__getitem__(index)
+
+    processes, threads = who_asked(InPairs(2, False), tmp_path / "two")
+    assert processes == {os.getpid()} and len(threads) == 2 and "MainThread" not in threads
+    for name, dataset, how in (
+        ("one", WhoAsks(1, False), {}), ("here", WhoAsks(2, True), {"workers": 1, "use_multiprocessing": False})
+    ):  # fmt: skip
+        assert who_asked(dataset, tmp_path / name, **how) == ({os.getpid()}, {"MainThread"})
+
+
+def test_the_processes_that_a_pydataset_wishes_for_ask_for_its_batches(tmp_path):
+    """And nobody here does."""
+    processes, _ = who_asked(WhoAsks(2, True), tmp_path / "set")
+    assert os.getpid() not in processes and 1 <= len(processes) <= 2
+
+
 def test_a_pydataset_source_can_be_converted_twice(tmp_path):
     """And is told of the end of each pass."""
     dataset = given.Batches(4)
@@ -462,6 +590,47 @@ def test_every_kind_of_batch_is_understood(batch, first, tmp_path):
     assert (len(dataset), report.num_records) == (12, 12)
     assert given.plainly(dataset[0]) == first
     assert type(dataset[0]) is type(first) or np.isscalar(first)
+
+
+class InForm(given.Batches):
+    """Batches of four rows, of which no two are the same, in some form."""
+
+    def __init__(self, form) -> None:
+        super().__init__(5, 4)
+        self.form = form
+
+    def __getitem__(self, index: int):
+        rows = np.arange(4 * index, 4 * index + 4)
+        return self.form(rows)
+
+
+@pytest.mark.parametrize("how", [{"num_shards": 1}, {"num_shards": 3, "workers": 2}, {"num_shards": 7}, {}], ids=str)
+@pytest.mark.parametrize(
+    ("form", "record"),
+    [
+        (lambda rows: [rows], lambda row: (row,)),
+        (lambda rows: (rows, {"y": rows * 0.5}, rows > 7), lambda row: (row, {"y": row * 0.5}, row > 7)),
+    ],
+    ids=["a list of one", "a tuple of three"],
+)
+def test_lists_of_one_and_tuples_of_three_come_back_row_by_row(form, record, how, tmp_path):
+    """A list is a tuple, as for Keras; x, y and sample_weight stay together."""
+    recordio.convert(InForm(form), tmp_path / "set", **how)
+    found = [given.plainly(one) for one in recordio.open(tmp_path / "set")]
+    assert found == [record(row) for row in range(20)]
+    assert {type(one) for one in found} == {tuple}
+
+
+def test_tensors_in_memory_are_converted(tmp_path):
+    """from_tensors is one record, whatever its first axes are; from_tensor_slices a record for each row."""
+    structure = {"a": np.arange(6).reshape(3, 2), "b": ("x", 1.5)}
+    report = recordio.convert(recordio.from_tensors(structure), tmp_path / "one")
+    (found,) = recordio.open(tmp_path / "one")
+    assert report.num_records == 1 and given.plainly(found) == {"a": [[0, 1], [2, 3], [4, 5]], "b": ("x", 1.5)}
+    recordio.convert(recordio.from_tensor_slices({"a": np.arange(3), "b": ["x", "y", ""]}), tmp_path / "three")
+    assert [given.plainly(one) for one in recordio.open(tmp_path / "three")] == [
+        {"a": 0, "b": "x"}, {"a": 1, "b": "y"}, {"a": 2, "b": ""},
+    ]  # fmt: skip
 
 
 def test_without_unbatch_a_record_is_a_batch(tmp_path):
@@ -542,6 +711,18 @@ def test_a_progress_function_that_fails_stops_the_conversion(tmp_path):
 def test_check_reads_everything_back(tmp_path):
     report = recordio.convert(given.plain, tmp_path / "set", shard_size=10_000, check=True, **OPTIONS)
     assert report.num_records == 1500
+
+
+def test_check_finds_a_byte_that_changed_on_its_way_to_the_disk(tmp_path, monkeypatch):
+    """Everything is read again from the files; without check, nobody looks."""
+    flip_after_commit(monkeypatch, shard=1, chunk=1)
+    options = {**OPTIONS, "num_shards": 3}
+    recordio.convert(given.shardable, tmp_path / "unchecked", **options)
+    with pytest.raises(recordio.ChecksumError) as caught:
+        recordio.convert(given.shardable, tmp_path / "checked", check=True, **options)
+    error = caught.value
+    assert (error.shard, error.chunk, error.column) == (1, 1, "number") and error.offset is not None
+    assert error.path is not None and Path(error.path).name == recordio.open(tmp_path / "checked").shards[1].name
 
 
 # ---- killed workers, Ctrl-C

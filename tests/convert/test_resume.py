@@ -14,6 +14,7 @@ from recordio.job import describe_unfinished
 from recordio.storage import LOCAL
 from tests.convert import given
 from tests.convert.interrupting import Calls, Failure, StoppingBatches, StoppingRecords
+from tests.counting import CountingStorage
 
 OPTIONS = {"output_signature": given.SPEC, "chunk_size": 2000, "level": 1}
 
@@ -81,6 +82,26 @@ def test_the_lists_of_a_finished_shard_are_not_read_again(undisturbed, tmp_path)
     recordio.convert(source(again), tmp_path / "set", num_shards=5, resume=True, **OPTIONS)
     assert finished == 3 and again.calls == [starts[9:12], starts[12:]]
     assert given.files(tmp_path / "set") == undisturbed(source(Calls(None)), num_shards=5)
+
+
+def test_a_data_set_is_asked_for_no_record_of_a_finished_shard(undisturbed, tmp_path):
+    """The files that hold them may be gone."""
+    source, path = tmp_path / "source", tmp_path / "set"
+    recordio.convert(given.shardable, source, num_shards=4, **OPTIONS)
+    first, second, third, fourth = sorted(source.glob("*.rio"))
+    expected = undisturbed(recordio.open(source), num_shards=4)
+    good = third.read_bytes()
+    third.write_bytes(flip(good, len(good) // 2))
+    with pytest.raises(recordio.DataError):
+        recordio.convert(recordio.open(source), path, num_shards=4, **OPTIONS)
+    third.write_bytes(good)
+    first.unlink()
+    second.unlink()
+    storage = CountingStorage()
+    report = recordio.convert(recordio.open(source, _storage=storage), path, num_shards=4, resume=True, **OPTIONS)
+    assert report.num_resumed_shards == 2
+    assert {read.path for read in storage.reads if read.path.endswith(".rio")} == {str(third), str(fourth)}
+    assert given.files(path) == expected
 
 
 def test_an_inferred_signature_is_not_inferred_again(tmp_path):

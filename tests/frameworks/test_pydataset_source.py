@@ -10,6 +10,7 @@ import pytest
 os.environ.setdefault("KERAS_BACKEND", "jax")
 keras = pytest.importorskip("keras")
 
+import recordio  # noqa: E402
 from recordio.convert.sources import PyDatasetSource, as_source, from_pydataset  # noqa: E402  after the backend is chosen
 from recordio.errors import SourceError  # noqa: E402
 from recordio.execute.pool import make_executor  # noqa: E402
@@ -90,3 +91,23 @@ def test_without_a_number_of_batches_a_step_count_is_needed(make):
 def test_the_class_is_refused():
     with pytest.raises(SourceError, match=r"Make an instance: Images\(\.\.\.\)"):
         as_source(Images)
+
+
+@pytest.mark.parametrize("num_shards", [1, 3])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_pydataset_of_keras_becomes_a_data_set(workers, num_shards, tmp_path):
+    """As it is, with its own workers: every row once, in order, and the epoch ends once."""
+    dataset = Images(10, 4, workers=workers, max_queue_size=3)
+    report = recordio.convert(dataset, tmp_path / "set", num_shards=num_shards, check=True)
+    assert (report.num_records, report.num_shards, dataset.epochs) == (10, num_shards, 1)
+    found = recordio.open(tmp_path / "set")
+    assert found.element_spec == (TensorSpec((3,), "float32"), TensorSpec((), "int64"))
+    assert [(x.tolist(), int(y)) for x, y in found] == [([float(row)] * 3, row) for row in range(10)]
+
+
+def test_tensors_of_the_backend_become_a_data_set(tmp_path):
+    """Their dtypes stay."""
+    recordio.convert(Tensors(6, 3), tmp_path / "set")
+    found = recordio.open(tmp_path / "set")
+    assert found.element_spec == {"x": TensorSpec((3,), "float32"), "y": TensorSpec((), "int32")}
+    assert [int(record["y"]) for record in found] == list(range(6))
