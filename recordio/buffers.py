@@ -28,13 +28,18 @@ class Buffers:
         limit: bytes kept in all. Beyond it the buffers longest kept are let go, and live as long as they are held.
     """
 
-    def __init__(self, limit: int = 128 << 20) -> None:
+    def __init__(self, limit: int = 256 << 20) -> None:
         self._limit = limit
         self._lock = threading.Lock()
         self._kept: list[Array] = []
         self._size = 0
         # How many references a free buffer has, counted as `take` counts them: it differs between Pythons.
         self._free_count = _num_references([np.empty(0, np.uint8)], 0) if _has_counts() else 0
+
+    @property
+    def size(self) -> int:
+        """Bytes that are kept, lent or free."""
+        return self._size
 
     def take(self, size: int) -> Array:
         """uint8[size], of any contents; nobody else has a view of it as long as the caller, or a view of it, lives."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from recordio.buffers import Buffers
 from recordio.columns import Array, ColumnValues, owned, slice_rows, take_rows
 from recordio.format.checksum import digest
 from recordio.format.index import data_set_fingerprint
@@ -39,6 +40,11 @@ class MemoryReader:
                 if array is not None:
                     parts.append(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
         return data_set_fingerprint(self.schema.encode(), [digest(32, b"recordio.memory", parts)])
+
+    @property
+    def buffers(self) -> Buffers:
+        """Lends memory, and keeps none: what is here is in memory already."""
+        return Buffers(0)
 
     def record(self, number: int, ordinals: Sequence[int]) -> list[tuple[ColumnValues, int]]:
         return [(self.columns[ordinal], number) for ordinal in ordinals]

@@ -41,7 +41,7 @@ from recordio.storage import LOCAL, ReadHandle, Storage
 
 DEFAULT_CACHE_SIZE = 64 << 20  # bytes of decoded frames, in each process
 # Rows are read in tasks of so many raw bytes: one that is much smaller loses to the GIL, a larger one to the caches.
-_MIN_TASK_SIZE, _MAX_TASK_SIZE = 1 << 20, 8 << 20
+_MIN_TASK_SIZE, _MAX_TASK_SIZE = 1 << 20, 16 << 20
 _MAX_ALIGNED_SIZE = 16 << 20  # of a batch that is one task
 _FRAME_ENTRY_SIZE = 120  # bytes that one frame of a cached directory takes in memory, about
 
@@ -81,6 +81,11 @@ class DataSetReader:
             self.may_be_cut,
             self.fingerprint,
         )
+
+    @property
+    def buffers(self) -> Buffers:
+        """Lends the memory of rows that are read in order."""
+        return self._cache.get().buffers
 
     # -- one chunk, one frame --
 
@@ -222,7 +227,7 @@ class DataSetReader:
         """
         bounds = self._task_bounds(start, stop, ordinals, workers=workers, align=align)
         tasks = [*pairwise(bounds)]
-        buffers = Buffers()
+        buffers = self.buffers
         if len(tasks) < 2 or workers < 1:
             for low, high in tasks:
                 yield from self._read_range(low, high, ordinals, on_corrupt, buffers)

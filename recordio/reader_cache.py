@@ -1,4 +1,4 @@
-"""What one process keeps of a data set that it reads: open files, checked chunk tables, decoded frames.
+"""What one process keeps of a data set that it reads: open files, checked chunk tables, decoded frames, memory to lend.
 
 A process that was forked makes its own (`recordio.process_local`): open files must not be shared. Where the process may
 open no more files, the caches of all data sets let theirs go.
@@ -13,6 +13,7 @@ import weakref
 from collections import OrderedDict
 from typing import Any
 
+from recordio.buffers import Buffers
 from recordio.shards.shard_reader import ShardReader
 from recordio.storage import ReadHandle, Storage
 
@@ -27,6 +28,7 @@ class ReaderCache:
 
     def __init__(self, storage: Storage, size: int) -> None:
         self.shards: dict[int, ShardReader] = {}
+        self.buffers = Buffers()  # from epoch to epoch
         self._storage = storage
         self._size = size  # bytes of decoded frames
         self._lock = threading.Lock()

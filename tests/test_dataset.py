@@ -354,3 +354,20 @@ def test_a_batch_put_together_of_many_runs_is_the_callers_own(tmp_path: Path) ->
         if number % 2:
             kept.append(batch[7])
     assert [set(array.tolist()) for array in kept] == [{-2}, {-4}]
+
+
+def test_the_next_epoch_reads_into_the_memory_of_the_last(tmp_path: Path) -> None:
+    """Threads or none; and a data set that is pickled has its own."""
+    with recordio.Writer(tmp_path / "set", recordio.TensorSpec((1 << 13,), "int64"), codec="none") as writer:
+        for value in range(1_000):
+            writer.write(np.full(1 << 13, value))
+    dataset = recordio.open(tmp_path / "set")
+    for workers in (0, 2):
+        for epoch in range(4):
+            for batch in dataset.batch(290, workers=workers):
+                assert batch.shape[1] == 1 << 13
+            del batch
+            if not epoch:
+                size = dataset.buffers.size
+    assert dataset.buffers.size <= 1.5 * size
+    assert pickle.loads(pickle.dumps(dataset)).buffers.size == 0
