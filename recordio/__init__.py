@@ -16,11 +16,23 @@ from typing import TYPE_CHECKING, Any
 from recordio.convert.api import convert
 
 if TYPE_CHECKING:
+    from recordio.batches import Batches
     from recordio.checks.verification import VerifyReport, verify
     from recordio.convert.report import ConversionReport
     from recordio.convert.sources import from_generator, from_pydataset
-    from recordio.dataset import Batches, Dataset, Shard, from_tensor_slices, from_tensors
+    from recordio.dataset import Dataset, Shard, from_tensor_slices, from_tensors
     from recordio.dataset import open_dataset as open
+    from recordio.dataset import zip_datasets as zip
+    from recordio.distributed.context import InputContext
+    from recordio.distributed.creator import DatasetCreator
+    from recordio.distributed.dataset import (
+        DistributedDataset,
+        DistributedIterator,
+        distribute,
+        distribute_from_function,
+    )
+    from recordio.distributed.options import AutoShardPolicy, InputOptions, InputReplicationMode
+    from recordio.distributed.values import PerReplica, PerReplicaSpec, experimental_local_results
     from recordio.errors import (
         ChecksumError,
         DataError,
@@ -34,10 +46,13 @@ if TYPE_CHECKING:
         SignatureError,
         SignatureTypeError,
         SourceError,
+        StateError,
         TooNewError,
         TruncatedError,
         WorkerError,
     )
+    from recordio.loading.loader import LoaderIterator
+    from recordio.loading.options import AUTOTUNE
     from recordio.progress import Progress
     from recordio.rows import LostRange
     from recordio.schema import Schema
@@ -50,11 +65,22 @@ __version__ = "0.1.0"
 _HOMES = {
     "recordio.convert.report": ("ConversionReport",),
     "recordio.convert.sources": ("from_generator", "from_pydataset"),
-    "recordio.dataset": ("Batches", "Dataset", "Shard", "from_tensor_slices", "from_tensors", "open"),
+    "recordio.batches": ("Batches",),
+    "recordio.dataset": ("Dataset", "Shard", "from_tensor_slices", "from_tensors", "open", "zip"),
+    "recordio.distributed.context": ("InputContext",),
+    "recordio.distributed.creator": ("DatasetCreator",),
+    "recordio.distributed.dataset": (
+        "DistributedDataset", "DistributedIterator", "distribute", "distribute_from_function",
+    ),
+    "recordio.distributed.options": ("AutoShardPolicy", "InputOptions", "InputReplicationMode"),
+    "recordio.distributed.values": ("PerReplica", "PerReplicaSpec", "experimental_local_results"),
+    "recordio.loading.loader": ("LoaderIterator",),
+    "recordio.loading.options": ("AUTOTUNE",),
     "recordio.errors": (
         "ChecksumError", "DataError", "IncompleteError", "LockedError", "MalformedError", "MismatchError",
         "NotRecordIOError",
-        "RecordIOError", "RequestError", "SignatureError", "SignatureTypeError", "SourceError", "TooNewError",
+        "RecordIOError", "RequestError", "SignatureError", "SignatureTypeError", "SourceError", "StateError",
+        "TooNewError",
         "TruncatedError",
         "WorkerError",
     ),
@@ -67,21 +93,32 @@ _HOMES = {
     "recordio.writer": ("Writer",),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_NAMES_THERE = {"open": "open_dataset"}
+_NAMES_THERE = {"open": "open_dataset", "zip": "zip_datasets"}
 
 __all__ = [  # in full, for type checkers
+    "AUTOTUNE",
+    "AutoShardPolicy",
     "Batches",
     "ChecksumError",
     "ConversionReport",
     "DataError",
     "Dataset",
+    "DatasetCreator",
+    "DistributedDataset",
+    "DistributedIterator",
     "IncompleteError",
+    "InputContext",
+    "InputOptions",
+    "InputReplicationMode",
+    "LoaderIterator",
     "LockedError",
     "LostRange",
     "MalformedError",
     "MismatchError",
     "MsgpackSpec",
     "NotRecordIOError",
+    "PerReplica",
+    "PerReplicaSpec",
     "Progress",
     "Ragged",
     "RecordIOError",
@@ -91,6 +128,7 @@ __all__ = [  # in full, for type checkers
     "SignatureError",
     "SignatureTypeError",
     "SourceError",
+    "StateError",
     "TensorSpec",
     "TooNewError",
     "TruncatedError",
@@ -98,12 +136,16 @@ __all__ = [  # in full, for type checkers
     "WorkerError",
     "Writer",
     "convert",
+    "distribute",
+    "distribute_from_function",
+    "experimental_local_results",
     "from_generator",
     "from_pydataset",
     "from_tensor_slices",
     "from_tensors",
     "open",
     "verify",
+    "zip",
 ]
 
 

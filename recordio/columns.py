@@ -10,6 +10,7 @@ Spec: spec/format.md, sections 5 and 6.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -213,6 +214,30 @@ def empty(column: Column) -> ColumnValues:
         dims=None if column.is_fixed else np.empty((0, len(column.unknown_dims)) if known_rank else 0, np.int64),
         lengths=np.empty(0, np.int64) if column.is_string_like else None,
     )
+
+
+def blank(column: Column, num_rows: int) -> ColumnValues:
+    """Rows that fill a batch up: zeros, empty strings and ragged rows, None where it is allowed."""
+    known_rank = column.shape is not None
+    dims_known = tuple(dim or 0 for dim in column.shape or ())
+    elements = 0 if not known_rank or column.unknown_dims else math.prod(dims_known)
+    is_object = column.dtype == "msgpack"  # which cannot be empty: nil
+    lengths = np.full(num_rows * elements, int(is_object), np.int64) if column.is_string_like else None
+    if column.is_fixed:
+        values: Array = np.zeros((num_rows, *dims_known), column.numpy_dtype)
+    else:
+        values = np.full(num_rows if is_object else 0, 0xC0 if is_object else 0, column.numpy_dtype)
+    ranks = dims = None
+    if not column.is_fixed:
+        unknown = len(column.unknown_dims)
+        ranks = None if known_rank else np.full(num_rows, 0 if column.optional else 1, np.uint8)
+        dims = np.zeros((num_rows, unknown) if known_rank else num_rows * (not column.optional), np.int64)
+    if column.optional and lengths is not None:
+        lengths = lengths[:0]
+    return ColumnValues(
+        num_rows=num_rows, values=values, validity=np.zeros(num_rows, np.bool_) if column.optional else None,
+        ranks=ranks, dims=dims, lengths=lengths,
+    )  # fmt: skip
 
 
 def owned(rows: ColumnValues) -> ColumnValues:

@@ -1,4 +1,4 @@
-"""Data sets: what users index, slice, iterate and batch.
+"""Data sets: what users index, slice, iterate, shuffle, map and batch.
 
     ds = recordio.open("data/train")       the index is read, nothing else
     ds[7]                                  one record
@@ -6,33 +6,46 @@
     ds[[3, 1, 4]]                          one batch, in the order asked
     for record in ds                       in order, decoded on threads ahead of the loop
 
-A data set is a reader, the rows of it that are in view, and the columns. How rows are found and decoded is in
-`recordio.reader` and `recordio.memory`; how leaves look in `recordio.values.leaves`.
+Every operator gives a new data set, and only says what is to be read: rows -> shuffle -> rows -> map* -> repeat, then
+`batch`. What they come to is in `recordio.loading.recipe`; batches are in `recordio.batches`.
+
+Spec: spec/order.md.
 """
 
 from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, SupportsIndex, overload
 
 import numpy as np
 
-from recordio.buffers import Buffers
-from recordio.columns import Array, ColumnValues, concat, split_rows, take_rows
+from recordio.batches import Batches
+from recordio.columns import Array, ColumnValues
 from recordio.errors import RequestError
-from recordio.execute.pool import default_workers
-from recordio.indices import record_numbers
+from recordio.indices import places_in_view
+from recordio.loading.finishing import Finisher, make_paddings
+from recordio.loading.loader import Loader, LoaderIterator, Place
+from recordio.loading.mapping import MapStage
+from recordio.loading.recipe import Recipe, Shuffle
 from recordio.memory import MemoryReader
+from recordio.metering import Totals
+from recordio.plan.order import Mode, check_shuffle
+from recordio.plan.splitting import Split
+from recordio.plan.view import View
 from recordio.reader import DEFAULT_CACHE_SIZE, DataSetReader, open_data_set
-from recordio.rows import LostRange, OnCorrupt, merged_ranges
+from recordio.refusals import RefusedOperators
+from recordio.rows import LostRange, OnCorrupt
 from recordio.schema import Schema
 from recordio.storage import LOCAL, Storage
+from recordio.structure import CONTAINERS
 from recordio.values.infer import infer_batch_signature, infer_signature
-from recordio.values.leaves import batch_leaf, record_leaf, record_leaves
+from recordio.values.leaves import batch_leaf, record_leaf
 from recordio.values.signature import RecordBuffer, cast_batch
+from recordio.zipped import ZippedPart, ZipReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,24 +61,28 @@ class Shard:
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
+class Dataset(RefusedOperators):
     """Records on disk, or in memory, as a sequence. Made by `recordio.open`, `from_tensors` and `from_tensor_slices`.
 
     Everything that comes back is writable and the caller's own. A data set can be pickled, and used from many threads
-    and after a fork.
+    and after a fork. With a shuffle, each `iter()` takes the next epoch; that is all that ever changes in it.
     """
 
-    _reader: DataSetReader | MemoryReader
-    _rows: range  # record numbers in view
-    schema: Schema
-    _ordinals: tuple[int, ...]
-    _on_corrupt: OnCorrupt = "raise"
-    _lost: dict[LostRange, None] = field(default_factory=dict)  # a set that keeps its order; shared by all views
+    _recipe: Recipe
+    _place: Place = field(default_factory=Place)
 
     # -- what it is --
 
     def __len__(self) -> int:
-        return len(self._rows)
+        recipe = self._recipe
+        if recipe.repeats is None:
+            raise TypeError("a data set that repeats without an end has no len()")
+        return recipe.num_records * recipe.repeats
+
+    @property
+    def schema(self) -> Schema:
+        """Of the records, as columns."""
+        return self._recipe.record_schema
 
     @property
     def element_spec(self) -> Any:
@@ -77,18 +94,18 @@ class Dataset:
         """What the writer was given; the caller's own copy."""
         import copy
 
-        return copy.deepcopy(self._reader.metadata)
+        return copy.deepcopy(self._recipe.reader.metadata)
 
     @property
     def fingerprint(self) -> str:
         """32 hexadecimal digits that are equal for equal data sets (all of it, not only what is in view)."""
-        return self._reader.fingerprint.hex()
+        return self._recipe.reader.fingerprint.hex()
 
     @property
     def shards(self) -> tuple[Shard, ...]:
         """The files of the data set, in order (all of them, not only what is in view); empty in memory."""
-        reader = self._reader
-        if isinstance(reader, MemoryReader):
+        reader = self._recipe.reader
+        if not isinstance(reader, DataSetReader):
             return ()
         return tuple(
             Shard(
@@ -103,14 +120,17 @@ class Dataset:
         )
 
     @property
-    def record_numbers(self) -> range:
-        """Which records of the whole data set are in view, in the order of the view."""
-        return self._rows
+    def record_numbers(self) -> range | Array:
+        """Which records of the whole data set are in view, in the order of the view; a shuffle changes nothing here.
+
+        An array is int64[N], and read-only.
+        """
+        return self._recipe.view.numbers
 
     @property
     def on_corrupt(self) -> OnCorrupt:
         """What is done where damage is met: as `open` was told."""
-        return self._on_corrupt
+        return self._recipe.on_corrupt
 
     @property
     def lost(self) -> tuple[LostRange, ...]:
@@ -120,21 +140,32 @@ class Dataset:
         that met it. No two ranges of the same column of a chunk overlap; records that several columns have lost are in
         the ranges of each.
         """
-        return merged_ranges(self._lost)
+        return self._recipe.lost_ranges()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        reader, rows, ordinals = self._reader, self._rows, self._ordinals
-        if isinstance(reader, MemoryReader) and (len(rows) < reader.num_records or len(ordinals) < len(reader.columns)):
+        recipe = self._recipe
+        reader, view, ordinals = recipe.reader, recipe.view, recipe.ordinals
+        if (
+            isinstance(reader, MemoryReader)
+            and recipe.is_stored_order
+            and (len(view) < reader.num_records or len(ordinals) < len(reader.columns))
+        ):
             # Only what is in view is sent: a part of a data set in memory goes to every worker.
-            columns = self.read_columns(0, len(rows))
+            columns = self.read_columns(0, len(view))
             reader = replace(
-                reader, schema=self.schema, columns=columns, num_records=len(rows), whole=reader.fingerprint
+                reader, schema=recipe.schema, columns=columns, num_records=len(view), whole=reader.fingerprint
             )
-            rows, ordinals = range(len(rows)), tuple(range(len(columns)))
-        return Dataset, (reader, rows, self.schema, ordinals, self._on_corrupt)
+            recipe = replace(
+                recipe, reader=reader, view=View(range(len(view))), ordinals=tuple(range(len(columns))), lost={}
+            )
+        return Dataset, (recipe, self._place)
 
     def __repr__(self) -> str:
-        return f"<recordio.Dataset: {len(self)} records, element_spec={self.element_spec!r}>"
+        repeats = self._recipe.repeats
+        count = f"{self._recipe.num_records} records"
+        if repeats != 1:
+            count += ", repeated" if repeats is None else f", {repeats} times"
+        return f"<recordio.Dataset: {count}, element_spec={self.element_spec!r}>"
 
     # -- records --
 
@@ -146,19 +177,19 @@ class Dataset:
         """One record, a view, or one batch.
 
         Args:
-            key: an int (negative from the end): a record. A slice: a data set that shows only these rows. A list or
-                array of ints: a batch of these records in this order, leaves as described in `batch`.
+            key: an int (negative from the end): a record; with a shuffle, of the epoch that comes next. A slice: a data
+                set that shows only these rows. A list or array of ints: a batch of these records in this order, leaves
+                as described in `batch`.
 
         Raises:
             IndexError: out of range. TypeError: not one of these. DataError: what is asked for is damaged, under
-            on_corrupt="skip" as well: a record that is asked for by number cannot be left out.
+            on_corrupt="skip" as well: a record that is asked for by number cannot be left out. RequestError: a slice
+            after a shuffle that changes from epoch to epoch.
         """
         if isinstance(key, slice):
-            rows = self._rows[key]
-            # Steps of any size give these: arithmetic on them is in int64.
-            return replace(self, _rows=rows if len(rows) > 1 else range(rows[0], rows[0] + 1) if rows else range(0))
+            return self._on_rows(lambda view: view.slice(key))
         if isinstance(key, (list, tuple, range)) or (isinstance(key, np.ndarray) and key.ndim):
-            return self._batch(record_numbers(key, self._rows))
+            return self._batch(places_in_view(key, len(self)))
         if isinstance(key, bool | np.bool_):
             raise TypeError("records are picked by int, slice, or a list or array of ints, not bool")
         try:
@@ -167,26 +198,48 @@ class Dataset:
             raise TypeError(
                 f"records are picked by int, slice, or a list or array of ints, not {type(key).__name__}"
             ) from None
-        try:
-            number = self._rows[index]
-        except IndexError:
-            raise IndexError(f"record {index} of a data set of {len(self)} records") from None
-        columns = self.schema.columns
-        found = self._reader.record(number, self._ordinals)
-        return self.schema.unflatten(
+        recipe = self._recipe
+        if recipe.repeats is None:
+            if index < 0:
+                raise IndexError(f"record {index} of a data set without an end")
+        elif not -len(self) <= index < len(self):
+            raise IndexError(f"record {index} of a data set of {len(self)} records")
+        else:
+            index %= len(self)
+        if recipe.maps:
+            return self._loader.at(index)
+        if recipe.is_stored_order:
+            number = int(recipe.view.numbers[index])
+        else:
+            number = int(recipe.whole.want(self._place.following, np.array([index], np.int64)).numbers[0])
+        found = recipe.reader.record(number, recipe.ordinals)
+        columns = recipe.schema.columns
+        return recipe.schema.unflatten(
             [record_leaf(c, values, row) for c, (values, row) in zip(columns, found, strict=True)]
         )
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> LoaderIterator:
         """The records in order; the next chunks are decoded meanwhile."""
-        unflatten, columns = self.schema.unflatten, self.schema.columns
-        for rows in self.stream_columns():
-            for leaves in zip(*map(record_leaves, columns, rows), strict=True):
-                # Copies, so that a record that is kept does not keep the megabytes that were decoded with it.
-                yield unflatten([leaf.copy() if isinstance(leaf, np.ndarray) else leaf for leaf in leaves])
+        return self._loader.begin()
 
     def __reversed__(self) -> Iterator[Any]:
         return iter(self[::-1])
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make `epoch` the one that the next `iter()` takes: 0 at first, then one more each time."""
+        self._loader.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the iteration that was begun last stands; JSON."""
+        return self._loader.state_dict()
+
+    def load_state_dict(self, states: Any) -> None:
+        """Make the next `iter()` go on from a state, or from the equal states of all pipelines.
+
+        Raises:
+            StateError: the state belongs to another data set, view, order or policy; it names the field.
+        """
+        self._loader.load_state_dict(states)
 
     # -- views --
 
@@ -197,191 +250,270 @@ class Dataset:
             names: of columns, as `inspect` shows them: the name in the spec, or the path of the leaf ("features/age").
 
         Raises:
-            RequestError: there is no such column.
+            RequestError: there is no such column, or records were mapped already.
         """
-        schema, ordinals = self.schema.select([names] if isinstance(names, str) else names)
-        return replace(self, schema=schema, _ordinals=tuple(self._ordinals[ordinal] for ordinal in ordinals))
+        recipe = self._recipe
+        if recipe.maps:
+            raise RequestError("columns are selected after map", advice="Select them first, or return fewer from map")
+        schema, ordinals = recipe.schema.select([names] if isinstance(names, str) else names)
+        return self._with(schema=schema, ordinals=tuple(recipe.ordinals[ordinal] for ordinal in ordinals))
 
-    def batch(self, batch_size: int, *, drop_remainder: bool = False, workers: int | None = None) -> Batches:
-        """Group consecutive records; a sequence of batches.
+    def take(self, count: int) -> Dataset:
+        """The first records; all of them if count is -1, or more than there are."""
+        count = _count("count", count, least=-1)
+        return self._on_rows(lambda view: view.slice(slice(None if count == -1 else count)))
+
+    def skip(self, count: int) -> Dataset:
+        """All records but the first; none of them if count is -1, or more than there are."""
+        count = _count("count", count, least=-1)
+        return self._on_rows(lambda view: view.slice(slice(len(view) if count == -1 else count, None)))
+
+    def shard(self, num_shards: int, index: int) -> Dataset:
+        """Every num_shards-th record, from record `index` on."""
+        num_shards = _count("num_shards", num_shards, least=1)
+        index = _count("index", index, least=0)
+        if index >= num_shards:
+            raise RequestError(f"index {index} is not below num_shards {num_shards}")
+        return self._on_rows(lambda view: view.slice(slice(index, None, num_shards)))
+
+    def subset(self, indices: Sequence[SupportsIndex] | Array) -> Dataset:
+        """Records by their places, in the order given; repeats are allowed.
 
         Args:
-            batch_size: records of a batch, B.
-            drop_remainder: leave out the last batch if it is smaller.
-            workers: threads that read and decode ahead; as many as there are processors by default, 0 for the caller's
-                own.
+            indices: ints, negative ones from the end.
 
         Raises:
-            RequestError: batch_size is below 1, or workers below 0.
+            IndexError: one is out of range. TypeError: something else than ints.
         """
-        batch_size = operator.index(batch_size)
-        if batch_size < 1:
-            raise RequestError(f"batch_size {batch_size} is below 1")
-        workers = default_workers() if workers is None else operator.index(workers)
-        if workers < 0:
-            raise RequestError(f"workers {workers} is below 0")
-        return Batches(self, batch_size, drop_remainder, workers)
+        return self._on_rows(lambda view: view.pick(places_in_view(indices, len(view))))
 
-    # -- columns: what converters and batches read --
+    # -- order, maps, epochs --
+
+    def shuffle(
+        self,
+        *args: Any,
+        seed: int = 0,
+        mode: Mode = "auto",
+        pool: int | None = None,
+        reshuffle_each_iteration: bool = True,
+    ) -> Dataset:
+        """Put the records into another order, a new one in every epoch.
+
+        Args:
+            seed: 0 to 2**64 - 1; the order follows from it and the epoch.
+            mode: "exact": any record may come at any place; all records in view are held in memory, decoded. "pooled":
+                many chunks from all over the data set are read at a time. "auto": exact for up to about a million
+                records that fit the pool.
+            pool: records that are held at a time, under "pooled"; as many as 256 MiB hold, by default.
+            reshuffle_each_iteration: False gives every epoch the same order, of which rows may be taken.
+
+        Raises:
+            RequestError: a second shuffle, one after map, batch or repeat, or an argument out of range.
+        """
+        recipe = self._recipe
+        if args:
+            raise RequestError(
+                f"shuffle({', '.join(map(repr, args))}): there is no shuffle buffer, and arguments have names",
+                advice="Use shuffle(seed=0), and pool=10_000 to set how many records are mixed at a time",
+            )
+        check_shuffle(seed, mode, pool)
+        if recipe.shuffle is not None:
+            raise RequestError("the data set is shuffled already", advice="Shuffle once: one shuffle is a full one")
+        if recipe.repeats != 1:
+            raise RequestError(
+                "shuffle after repeat would mix epochs", advice="Shuffle first: ds.shuffle(...).repeat(k)"
+            )
+        if recipe.maps:
+            raise RequestError(
+                "shuffle after map would map every record that waits", advice="Shuffle first: ds.shuffle(...).map(fn)"
+            )
+        shuffle = Shuffle(
+            seed=int(seed), mode=mode, pool=None if pool is None else int(pool),
+            reshuffles=bool(reshuffle_each_iteration),
+        )  # fmt: skip
+        return self._with(shuffle=shuffle)
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *,
+        rng: bool = False,
+        batched: bool = False,
+        output_signature: Any = None,
+    ) -> Dataset:
+        """Give every record to a function, and take what it returns as the record.
+
+        Args:
+            fn: called with one record; with its parts as arguments, if it is a tuple. What it gets is its own.
+            rng: call it with `rng=` a `numpy.random.Generator` besides, which follows from seed, epoch and position: an
+                augmentation is the same after a resume, and in any process.
+            batched: call it with a batch of any number of records instead, as `batch` gives them; it returns a batch of
+                as many, in which row i depends on row i only.
+            output_signature: of one record that it returns; found out from a few records by default.
+
+        Raises:
+            RequestError: arguments that exclude each other. TypeError: fn cannot be called.
+        """
+        if not callable(fn):
+            raise TypeError(f"map takes a function, not {fn!r}")
+        if rng and batched:
+            raise RequestError(
+                "rng=True gives every record a generator of its own, batched=True calls with many records",
+                advice="Use one of them",
+            )
+        if output_signature is not None:
+            Schema.from_signature(output_signature)
+        stage = MapStage(fn=fn, rng=bool(rng), batched=bool(batched), output_signature=output_signature)
+        return self._with(maps=(*self._recipe.maps, stage))
+
+    def repeat(self, count: int | None = None) -> Dataset:
+        """Go on through the following epochs: `count` of them in all; without an end, if it is None or -1."""
+        return self._with(repeats=repeated(self._recipe.repeats, count))
+
+    def batch(self, batch_size: int, drop_remainder: bool = False) -> Batches:
+        """Group records; a sequence of batches.
+
+        Args:
+            batch_size: records of a batch, B; of a global batch, if it is distributed.
+            drop_remainder: leave out the last batch if it is smaller.
+
+        Raises:
+            RequestError: batch_size is below 1.
+        """
+        return Batches(
+            self._recipe, _count("batch_size", batch_size, least=1), bool(drop_remainder), _place=self._place.copied()
+        )
+
+    def padded_batch(
+        self, batch_size: int, padded_shapes: Any = None, padding_values: Any = None, drop_remainder: bool = False
+    ) -> Batches:
+        """Group records, and fill their rows up to one shape: arrays instead of `Ragged`.
+
+        Args:
+            padded_shapes: None: the longest row of every batch. Or the structure of a record with a shape at every
+                leaf, in which None, like None for a whole leaf, means the longest.
+            padding_values: None: zeros and empty strings. Or one value, or the structure with a value at every leaf.
+
+        Raises:
+            RequestError: batch_size is below 1, or a shape or value does not fit its column; while reading: a row is
+                larger than its padded shape.
+        """
+        paddings = make_paddings(self.schema, padded_shapes, padding_values)
+        return Batches(
+            self._recipe, _count("batch_size", batch_size, least=1), bool(drop_remainder), _paddings=paddings,
+            _place=self._place.copied(),
+        )  # fmt: skip
+
+    def prefetch(self, buffer_size: int) -> Dataset:
+        """Keep so many batches ready ahead of the loop, or AUTOTUNE; the same as with_options(max_queue_size=...)."""
+        return self.with_options(max_queue_size=buffer_size)
+
+    def with_options(self, **options: Any) -> Dataset:
+        """Say how to read; never what: every setting gives the same batches.
+
+        Args:
+            workers: threads that read, decode and map; with use_multiprocessing, processes that map. As many as there
+                are processors by default (AUTOTUNE); 0: the caller's own thread.
+            use_multiprocessing: `map` functions run in processes of their own; for slow ones that hold the GIL.
+            max_queue_size: batches that are ready, or in work, ahead of the caller.
+            memory: bytes that decoded records may take, those handed out apart.
+            replace_workers: a worker process that dies is replaced, and its work done again; else it is an error.
+        """
+        return self._with(options=self._recipe.options.changed(**options))
+
+    # -- columns: what converters read --
 
     def read_columns(self, start: int, stop: int) -> list[ColumnValues]:
-        """Rows [start, stop) of the view, a ColumnValues for every column; the caller's own."""
-        return self._reader.rows(np.asarray(self._rows[start:stop], np.int64), self._ordinals)
+        """Records [start, stop) of the epoch that comes next, a ColumnValues for every column; the caller's own."""
+        recipe = self._recipe
+        if recipe.is_stored_order:
+            places = np.arange(start, min(stop, len(recipe.view)), dtype=np.int64)
+            return recipe.reader.rows(recipe.view.at(places), recipe.ordinals)
+        return self._mapped_rows(np.arange(start, min(stop, len(self)), dtype=np.int64))
 
-    def stream_columns(self, *, workers: int | None = None, align: int = 1) -> Iterator[list[ColumnValues]]:
-        """All rows of the view in order, in runs; what is damaged is left out under on_corrupt="skip".
+    def stream_columns(self, *, workers: int | None = None) -> Iterator[list[ColumnValues]]:
+        """All stored records of the view in order, in runs; what is damaged is left out under on_corrupt="skip".
 
         Args:
             workers: threads that read and decode ahead; as many as there are processors by default.
-            align: runs begin at multiples of so many rows, where that costs nothing.
         """
-        rows = self._rows
-        if not len(rows):
-            return
-        workers = default_workers() if workers is None else workers
-        low, high = min(rows[0], rows[-1]), max(rows[0], rows[-1]) + 1
-        if rows.step < 0 or rows.step > _STREAM_STEP:
-            yield from self._scattered()
-            return
-        reader = self._reader.stream(
-            low, high, self._ordinals, workers=workers, on_corrupt=self._on_corrupt, align=align
-        )
-        for piece in reader:
-            self._note_lost(piece.lost)
-            columns = piece.columns
-            if rows.step != 1:
-                numbers = np.arange(piece.start, piece.stop) if piece.numbers is None else piece.numbers
-                kept = np.flatnonzero((numbers - low) % rows.step == 0)
-                columns = [take_rows(c, v, kept) for c, v in zip(self.schema.columns, columns, strict=True)]
-            if columns[0].num_rows:
-                yield columns
+        options = self._recipe.options if workers is None else replace(self._recipe.options, workers=workers)
+        loader = self._with(options=options)._loader
+        for piece in loader.reading(loader.span(), self._place.following, Totals()).pieces():
+            if piece.columns[0].num_rows:
+                yield piece.columns
+
+    def fixed(self) -> Dataset:
+        """The same records in the order of epoch 0, whatever the epoch: what a conversion writes."""
+        shuffle = self._recipe.shuffle
+        return self if shuffle is None else self._with(shuffle=replace(shuffle, reshuffles=False))
 
     @property
-    def buffers(self) -> Buffers:
-        """Lends the memory of batches."""
-        return self._reader.buffers
+    def recipe(self) -> Recipe:
+        """What is read, in normal form; for whoever builds on data sets."""
+        return self._recipe
 
-    def _note_lost(self, ranges: Iterable[LostRange]) -> None:
-        rows = self._rows if self._rows.step > 0 else self._rows[::-1]
-        for lost in ranges:
-            # The first row in view that is not before the range.
-            steps = max(0, -(-(lost.start - rows.start) // rows.step))
-            if steps < len(rows) and rows[steps] < lost.stop:
-                self._lost[lost] = None
+    # -- inside --
 
-    def _scattered(self) -> Iterator[list[ColumnValues]]:
-        if self._on_corrupt == "skip":
-            # Backwards or with gaps, damage is met record by record: what can be read at all is found in order first.
-            low, high = min(self._rows[0], self._rows[-1]), max(self._rows[0], self._rows[-1]) + 1
-            lost = [
-                piece.lost for piece in self._reader.stream(low, high, self._ordinals, workers=1, on_corrupt="skip")
-            ]
-            ranges = [found for part in lost for found in part]
-            self._note_lost(ranges)
-        else:
-            ranges = []
-        for start in range(0, len(self._rows), _SCATTERED_RECORDS):
-            numbers = np.asarray(self._rows[start : start + _SCATTERED_RECORDS], np.int64)
-            for found in ranges:
-                numbers = numbers[(numbers < found.start) | (numbers >= found.stop)]
-            if len(numbers):
-                yield self._reader.rows(numbers, self._ordinals)
+    @cached_property
+    def _loader(self) -> Loader:
+        return Loader(
+            recipe=self._recipe, finisher=Finisher(schema=self._recipe.record_schema), split=Split(batch_size=1),
+            by_record=True, place=self._place,
+        )  # fmt: skip
 
-    def _batch(self, numbers: Array) -> Any:
-        return self.make_batch(self._reader.rows(numbers, self._ordinals))
+    def _with(self, **changes: Any) -> Dataset:
+        return Dataset(replace(self._recipe, **changes), self._place.copied())
 
-    def make_batch(self, rows: Sequence[ColumnValues]) -> Any:
-        """The structure of a batch from the rows of its columns, without copying."""
-        return self.schema.unflatten(
-            [batch_leaf(c, values) for c, values in zip(self.schema.columns, rows, strict=True)]
-        )
+    def _on_rows(self, change: Callable[[View], View]) -> Dataset:
+        # A map changes no row: rows taken behind it are those taken in front of it.
+        return Dataset(self._recipe.on_rows(change), self._place.copied())
 
+    def _batch(self, places: Array) -> Any:
+        rows = self._mapped_rows(places)
+        schema = self.schema
+        return schema.unflatten([batch_leaf(c, values) for c, values in zip(schema.columns, rows, strict=True)])
 
-# Rows further apart than this are picked one by one; nearer ones are read in order and thinned out.
-_STREAM_STEP = 16
-_SCATTERED_RECORDS = 1024
+    def _mapped_rows(self, places: Array) -> list[ColumnValues]:
+        """Records at places of the epoch that comes next, and of those after it."""
+        recipe = self._recipe
+        if recipe.is_stored_order:
+            return recipe.reader.rows(recipe.view.at(places), recipe.ordinals)
+        wanted = recipe.whole.want(self._place.following, places)
+        rows = recipe.reader.rows(wanted.numbers, recipe.ordinals)
+        if recipe.mapper is None:
+            return rows
+        loader = self._loader
+        (task,) = loader.reading(loader.span(), 0, Totals()).tasks(rows, [len(places)], wanted)
+        return recipe.mapper(task)
 
 
-@dataclass(frozen=True, eq=False)
-class Batches:
-    """Consecutive batches of a data set, as a sequence.
+def repeated(before: int | None, count: int | None) -> int | None:
+    """Epochs of a repeat of a repeat; None without an end.
 
-    Every batch has the structure of a record. Fixed-shape columns are arrays `[B, ...]`; `str`, `bytes` and ragged
-    columns are `Ragged`; optional fixed columns `numpy.ma`; unknown rank and msgpack object arrays.
-
-    Batches that are iterated over share no byte, but lie side by side in buffers of some megabytes, which live as long
-    as one of them: copy what you keep for long. Under on_corrupt="skip" iteration leaves damaged records out, and gives
-    fewer batches than `len` says; `[i]` counts all records, and raises where one is damaged.
+    Raises:
+        RequestError: count is below -1. TypeError: no int.
     """
+    if count is None:
+        return None
+    count = _count("count", count, least=-1)
+    return None if count == -1 or before is None else before * count
 
-    dataset: Dataset
-    batch_size: int
-    drop_remainder: bool
-    workers: int
 
-    def __len__(self) -> int:
-        records = len(self.dataset)
-        return records // self.batch_size if self.drop_remainder else -(-records // self.batch_size)
-
-    @property
-    def element_spec(self) -> Any:
-        """Of one record: every leaf of a batch has one more axis, in front."""
-        return self.dataset.element_spec
-
-    def __getitem__(self, index: SupportsIndex) -> Any:
-        """Batch `index`, by arithmetic.
-
-        Raises:
-            IndexError: out of range.
-        """
-        found = operator.index(index)
-        found += len(self) if found < 0 else 0
-        if not 0 <= found < len(self):
-            raise IndexError(f"batch {operator.index(index)} of {len(self)} batches")
-        stop = min(len(self.dataset), (found + 1) * self.batch_size)
-        return self.dataset.make_batch(self.dataset.read_columns(found * self.batch_size, stop))
-
-    def __iter__(self) -> Iterator[Any]:
-        """The batches in order; the next chunks are decoded meanwhile."""
-        columns, batch_size = self.dataset.schema.columns, self.batch_size
-        make_batch, unflatten = self.dataset.make_batch, self.dataset.schema.unflatten
-        is_plain = all(column.is_fixed and not column.optional for column in columns)
-        buffers = self.dataset.buffers  # for batches that are put together from several runs
-        held: list[Sequence[ColumnValues]] = []  # of the batch that is not full yet
-        num_held = 0
-        for rows in self.dataset.stream_columns(workers=self.workers, align=batch_size):
-            num_rows = rows[0].num_rows
-            if num_held + num_rows < batch_size:
-                held.append(rows)
-                num_held += num_rows
-                continue
-            ends = range(batch_size - num_held, num_rows + 1, batch_size)  # of the batches that end in these rows
-            if is_plain:
-                # Nothing but arrays: the way of a projection, where a batch costs more than its bytes.
-                first, _, last = self._split(rows, [0, ends[0], ends[-1], num_rows])
-                yield self._join([*held, first], buffers)
-                arrays = [values.values for values in rows]
-                for start in ends[:-1]:
-                    yield unflatten([array[start : start + batch_size] for array in arrays])
-            else:
-                first, *middle, last = self._split(rows, [0, *ends, num_rows])
-                yield self._join([*held, first], buffers)
-                for part in middle:
-                    yield make_batch(part)
-            num_held = num_rows - ends[-1]
-            held = [last] if num_held else []
-        if num_held and not self.drop_remainder:
-            yield self._join(held, buffers)
-
-    def _split(self, rows: list[ColumnValues], bounds: list[int]) -> list[Sequence[ColumnValues]]:
-        columns = self.dataset.schema.columns
-        return list(zip(*[split_rows(c, values, bounds) for c, values in zip(columns, rows, strict=True)], strict=True))
-
-    def _join(self, parts: Sequence[Sequence[ColumnValues]], buffers: Buffers) -> Any:
-        return self.dataset.make_batch([concat(column, buffers.empty) for column in zip(*parts, strict=True)])
+def _count(name: str, value: Any, *, least: int) -> int:
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} is an int, not {value!r}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is an int, not {value!r}") from None
+    if number < least:
+        raise RequestError(f"{name} {number} is below {least}")
+    return number
 
 
 def open_dataset(
+
     path: str | os.PathLike[str],
     columns: str | Sequence[str] | None = None,
     on_corrupt: OnCorrupt = "raise",
@@ -410,7 +542,11 @@ def open_dataset(
         raise RequestError(f"cache_size {cache_size!r} is not a number of bytes")
     reader = open_data_set(os.fsdecode(path), storage=_storage, cache_size=cache_size, may_be_cut=on_corrupt == "skip")
     schema = reader.schema
-    dataset = Dataset(reader, range(reader.num_records), schema, tuple(range(len(schema.columns))), on_corrupt)
+    recipe = Recipe(
+        reader=reader, view=View(range(reader.num_records)), schema=schema, ordinals=tuple(range(len(schema.columns))),
+        on_corrupt=on_corrupt,
+    )  # fmt: skip
+    dataset = Dataset(recipe)
     return dataset if columns is None else dataset.select_columns(columns)
 
 
@@ -442,4 +578,54 @@ def from_tensor_slices(structure: Any, *, output_signature: Any = None) -> Datas
 
 
 def _in_memory(schema: Schema, columns: list[ColumnValues], num_rows: int) -> Dataset:
-    return Dataset(MemoryReader(schema, columns, num_rows), range(num_rows), schema, tuple(range(len(columns))))
+    reader = MemoryReader(schema, columns, num_rows)
+    return Dataset(
+        Recipe(reader=reader, view=View(range(num_rows)), schema=schema, ordinals=tuple(range(len(columns))))
+    )
+
+
+def zip_datasets(*datasets: Any) -> Dataset:
+    """Data sets side by side: record i is the tuple of the records i of all; as long as the shortest.
+
+    Args:
+        datasets: recordio data sets, or one tuple or list of them; rows may be taken and columns selected before, all
+            else comes after.
+
+    Raises:
+        RequestError: one is shuffled, mapped, repeated or batched, or opened with on_corrupt="skip". TypeError: no data
+            set.
+    """
+    if len(datasets) == 1 and isinstance(datasets[0], CONTAINERS) and not isinstance(datasets[0], dict):
+        datasets = tuple(datasets[0])
+    if not datasets:
+        raise RequestError("zip of no data set")
+    parts = []
+    for dataset in datasets:
+        if not isinstance(dataset, Dataset):
+            advice = "Zip first, then batch" if isinstance(dataset, Batches) else "Convert it first"
+            raise TypeError(f"zip takes recordio data sets, not {type(dataset).__name__}. {advice}")
+        recipe = dataset._recipe
+        if not recipe.is_stored_order:
+            raise RequestError(
+                "a data set that is shuffled, mapped or repeated is zipped", advice="Zip first: zip(a, b).shuffle(...)"
+            )
+        if recipe.on_corrupt == "skip":
+            raise RequestError(
+                "records that are left out of one data set would no longer stand beside their partners",
+                advice="Open with on_corrupt='raise', or write what is left of each with convert",
+            )
+        parts.append(ZippedPart(reader=recipe.reader, view=recipe.view, ordinals=recipe.ordinals))
+    # Names of columns may be the same in several: here they are paths, "0/image".
+    signature = tuple(_without_names(dataset._recipe.schema) for dataset in datasets)
+    schema = Schema.from_signature(signature)
+    reader = ZipReader(schema=schema, parts=tuple(parts))
+    return Dataset(
+        Recipe(
+            reader=reader, view=View(range(reader.num_records)), schema=schema,
+            ordinals=tuple(range(len(schema.columns))),
+        )
+    )
+
+
+def _without_names(schema: Schema) -> Any:
+    return schema.unflatten([replace(column, named=False).spec for column in schema.columns])

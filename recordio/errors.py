@@ -8,6 +8,7 @@
       SignatureError       a record, or a signature, that breaks the declared types
       SourceError          the user's source: it changed, or has no length where one is needed
       RequestError         a call that cannot be carried out as asked
+      StateError           a saved position that does not belong to what is read
       LockedError          somebody else is writing there
       WorkerError          one of our own worker processes died
 
@@ -154,6 +155,10 @@ class SourceError(RecordIOError, ValueError):
 
 class RequestError(RecordIOError, ValueError):
     """The call cannot be carried out with these arguments."""
+
+
+class StateError(RecordIOError, ValueError):
+    """A saved state that is none, or that belongs to another data set, order or step."""
 
 
 class LockedError(RecordIOError):

@@ -1,4 +1,4 @@
-"""Indices of records, as users give them -> record numbers.
+"""Indices of records, as users give them -> places in a view.
 
 Source: Python's sequences, and numpy's lists and arrays of integers.
 """
@@ -14,16 +14,15 @@ import numpy as np
 from recordio.columns import Array
 
 
-def record_numbers(key: Any, rows: range) -> Array:
-    """Read a list or array of ints as rows of a view, negative ones from its end; gives their numbers, int64[m].
+def places_in_view(key: Any, num_records: int) -> Array:
+    """Read a list or array of ints as places of a view, negative ones from its end: int64[m], from 0.
 
     Args:
-        rows: record numbers in view.
+        num_records: in view.
 
     Raises:
         IndexError: one is out of range. TypeError: something else than ints.
     """
-    num_records = len(rows)
     if not isinstance(key, np.ndarray) or (key.dtype == object and key.ndim == 1):
         key = _integers(key, num_records)
     if not key.size:
@@ -34,9 +33,8 @@ def record_numbers(key: Any, rows: range) -> Array:
     if wrong.any():
         raise IndexError(f"record {int(key[wrong][0])} of a data set of {num_records} records")
     indices = key.astype(np.int64)
-    indices = np.where(indices < 0, indices + num_records, indices)
-    numbers: Array = rows.start + rows.step * indices
-    return numbers
+    places: Array = np.where(indices < 0, indices + num_records, indices)
+    return places
 
 
 def _integers(key: Iterable[Any], num_records: int) -> Array:

@@ -29,6 +29,7 @@ from recordio.execute.pool import make_executor, ordered_map
 from recordio.format.chunk import Directory
 from recordio.format.footer import decode_metadata
 from recordio.format.index import ShardEntry, check_chunk_table
+from recordio.metering import Totals, measured
 from recordio.opening import Opened, find_data_set
 from recordio.process_local import ProcessLocal
 from recordio.reader_cache import ReaderCache
@@ -138,6 +139,33 @@ class DataSetReader:
             self._cache.get().keep(key, found, memory_size(found))
         return found
 
+    def chunk_table(self) -> tuple[Array, Array, Array]:
+        """All chunks: ordinal of the shard, ordinal in it, and the record number after the last; int64[k] each.
+
+        A shard whose table is damaged is one chunk, as far as it is known, under on_corrupt="skip" (`may_be_cut`).
+
+        Raises:
+            DataError: a table is damaged.
+        """
+        shards, chunks, ends = [], [], []
+        for shard_id, base in enumerate(self.first_records[:-1].tolist()):
+            try:
+                stops = base + self.shard(shard_id).table.first_records[1:]
+            except DataError:
+                if not self.may_be_cut:
+                    raise
+                stops = self.first_records[shard_id + 1 : shard_id + 2]
+            shards.append(np.full(len(stops), shard_id, np.int64))
+            chunks.append(np.arange(len(stops), dtype=np.int64))
+            ends.append(stops)
+        none = np.empty(0, np.int64)
+        return tuple(np.concatenate([none, *parts]) for parts in (shards, chunks, ends))  # type: ignore[return-value]
+
+    @property
+    def record_size(self) -> float:
+        """Mean raw bytes of a record, all columns."""
+        return sum(shard.raw_size for shard in self.shards) / max(1, self.num_records)
+
     # -- rows by number --
 
     def locate(self, number: int) -> tuple[int, int, int]:
@@ -210,38 +238,56 @@ class DataSetReader:
 
     def stream(
         self,
-        start: int,
-        stop: int,
+        ranges: Sequence[tuple[int, int]],
         ordinals: Sequence[int],
         *,
         workers: int,
         on_corrupt: OnCorrupt = "raise",
         align: int = 1,
+        memory: int | None = None,
+        stats: Totals | None = None,
     ) -> Iterator[Rows]:
-        """Rows [start, stop) in order, in runs; decoded on threads ahead of the caller.
+        """Rows [start, stop) of each range, in order, in runs; decoded on threads ahead of the caller.
 
         The rows are the caller's own. Under "skip", damaged records are left out and reported in `lost`.
 
         Args:
+            ranges: ascending.
             align: runs begin at multiples of so many rows after `start`, unless so many are too large for one run.
+            memory: bytes that are decoded ahead at most, as far as single chunks allow.
+            stats: gets what the tasks took.
         """
-        bounds = self._task_bounds(start, stop, ordinals, workers=workers, align=align)
-        tasks = [*pairwise(bounds)]
+        total = sum(stop - start for start, stop in ranges)
+        tasks = [
+            task
+            for start, stop in ranges
+            for task in pairwise(
+                self._task_bounds(start, stop, ordinals, workers=workers, align=align, total=total, memory=memory)
+            )
+        ]
         buffers = self.buffers
-        if len(tasks) < 2 or workers < 1:
-            for low, high in tasks:
-                yield from self._read_range(low, high, ordinals, on_corrupt, buffers)
-            return
 
         def read(task: tuple[int, int]) -> tuple[list[Rows], RecordIOError | None]:
             # Whole chunks before damage are handed out before the damage is raised.
             pieces: list[Rows] = []
-            try:
-                pieces.extend(self._read_range(*task, ordinals, on_corrupt, buffers))
-            except RecordIOError as error:
-                return pieces, error
-            return pieces, None
+            with measured() as spent:
+                error: RecordIOError | None = None
+                try:
+                    pieces.extend(self.read_range(*task, ordinals, on_corrupt, buffers))
+                except RecordIOError as damage:
+                    error = damage
+            if stats is not None:
+                stats.add_decoded(spent)
+            return pieces, error
 
+        if len(tasks) < 2 or workers < 1:
+            for task in tasks:
+                pieces, error = read(task)
+                while pieces:
+                    yield pieces.pop(0)
+                if error is not None:
+                    raise error
+            return
         with make_executor(workers, False) as executor:
             for pieces, error in ordered_map(executor, read, tasks, window=workers + 1):
                 while pieces:
@@ -249,21 +295,25 @@ class DataSetReader:
                 if error is not None:
                     raise error
 
-    def _task_bounds(self, start: int, stop: int, ordinals: Sequence[int], *, workers: int, align: int) -> list[int]:
+    def _task_bounds(
+        self, start: int, stop: int, ordinals: Sequence[int], *, workers: int, align: int, total: int,
+        memory: int | None,
+    ) -> list[int]:  # fmt: skip
         """Record numbers at which tasks begin, and the end: as large as memory allows, and some for every worker."""
         num_records = max(1, self.num_records)
         raw_size = sum(shard.raw_size for shard in self.shards)
         record_size = self._record_size(ordinals, raw_size / num_records)
         num_chunks = sum(shard.num_chunks for shard in self.shards)
+        most = _MAX_TASK_SIZE if memory is None else min(_MAX_TASK_SIZE, memory // (workers + 2))
         task_size = min(
-            _MAX_TASK_SIZE, max(_MIN_TASK_SIZE, int((stop - start) * raw_size / num_records) // (4 * max(1, workers)))
+            most, max(min(most, _MIN_TASK_SIZE), int(total * raw_size / num_records) // (4 * max(1, workers)))
         )
         chunk_records = num_records / max(1, num_chunks)
         count = int(min(task_size / max(record_size, 1e-9), chunk_runs.MAX_CHUNKS * chunk_records))
         # Small batches are cut from tasks of whole chunks, those beyond any task are put together from them. Between
         # these, tasks of whole batches save a copy. A frame that two of them share is decoded twice: it must be small.
         if (
-            _MIN_TASK_SIZE <= align * record_size <= _MAX_ALIGNED_SIZE
+            _MIN_TASK_SIZE <= align * record_size <= min(most, _MAX_ALIGNED_SIZE)
             and len(self.schema.columns) <= chunk_runs.MAX_COLUMNS_AT_ONCE
             and align * record_size >= 8 * len(ordinals) * self._frame_size
         ):
@@ -299,20 +349,53 @@ class DataSetReader:
         size = self.options.get("frame_size")
         return size if isinstance(size, int) else DEFAULT_FRAME_SIZE
 
-    def _read_range(
-        self, start: int, stop: int, ordinals: Sequence[int], on_corrupt: OnCorrupt, buffers: Buffers
-    ) -> Iterator[Rows]:
-        """Rows [start, stop), shard by shard."""
+    def read_range(
+        self, start: int, stop: int, ordinals: Sequence[int], on_corrupt: OnCorrupt, buffers: Buffers,
+        into: Sequence[Array | None] | None = None,
+    ) -> Iterator[Rows]:  # fmt: skip
+        """Rows [start, stop), shard by shard, in the caller's own thread.
+
+        Args:
+            into: where the values of fixed columns should go, dtype[stop - start, *shape], if they lie in one shard;
+                whoever wants them there looks whether they are.
+        """
         shard_id = int(self.first_records.searchsorted(start, side="right")) - 1
         while start < stop:
             end = min(stop, int(self.first_records[shard_id + 1]))
             if start < end:
-                yield from self._read_in_shard(shard_id, start, end, ordinals, on_corrupt, buffers)
+                target = into if into is not None and all(a is None or len(a) == end - start for a in into) else None
+                yield from self._read_in_shard(shard_id, start, end, ordinals, on_corrupt, buffers, target)
             start, shard_id = end, shard_id + 1
 
+    def read_segments(
+        self, ranges: Sequence[tuple[int, int]], ordinals: Sequence[int], into: Sequence[Sequence[Array | None]]
+    ) -> list[chunk_runs.SegmentRows] | None:
+        """Rows [start, stop) of each range, which lie in one chunk each; in the caller's own thread.
+
+        Args:
+            into: as for `chunk_runs.read_segments`.
+
+        Returns:
+            The rows; None if something is wrong in one of the chunks, which `read_range` finds again with its place.
+        """
+        if len(self.schema.columns) > chunk_runs.MAX_COLUMNS_AT_ONCE:
+            return None
+        with contextlib.suppress(RecordIOError):
+            segments = []
+            for start, stop in ranges:
+                shard_id, chunk_id, _ = self.locate(start)
+                shard = self.shard(shard_id)
+                base = shard.first_record
+                segments.append(
+                    chunk_runs.Segment(shard=shard, chunk_id=chunk_id, start=start - base, stop=stop - base)
+                )
+            return chunk_runs.read_segments(segments, ordinals, self.buffers, into)
+        return None
+
     def _read_in_shard(
-        self, shard_id: int, start: int, stop: int, ordinals: Sequence[int], on_corrupt: OnCorrupt, buffers: Buffers
-    ) -> Iterator[Rows]:
+        self, shard_id: int, start: int, stop: int, ordinals: Sequence[int], on_corrupt: OnCorrupt, buffers: Buffers,
+        into: Sequence[Array | None] | None = None,
+    ) -> Iterator[Rows]:  # fmt: skip
         try:
             shard = self.shard(shard_id)
         except DataError as error:
@@ -326,7 +409,7 @@ class DataSetReader:
         if len(self.schema.columns) <= chunk_runs.MAX_COLUMNS_AT_ONCE:
             rows = None
             with contextlib.suppress(RecordIOError):  # found again below, with its place
-                rows = chunk_runs.read_rows(shard, start - base, stop - base, ordinals, buffers)
+                rows = chunk_runs.read_rows(shard, start - base, stop - base, ordinals, buffers, into)
             if rows is not None:
                 yield Rows(start, stop, rows)
                 return

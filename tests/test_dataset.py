@@ -96,7 +96,7 @@ def test_a_forked_child_reads_on(path: Path) -> None:
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with ds._reader._cache.get()._lock:  # type: ignore[union-attr]
+        with ds._recipe.reader._cache.get()._lock:  # type: ignore[union-attr]
             held.set()
             done.wait(30)
 
@@ -278,7 +278,7 @@ def test_a_bool_is_no_record_number(key):
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 def test_an_iteration_does_not_go_on_in_a_fork(path: Path) -> None:
     """Its threads are not there: an error, not a hang (the error itself: tests/execute/test_pool.py)."""
-    iterator = iter(recordio.open(path).batch(100, workers=2))
+    iterator = iter(recordio.open(path).batch(100).with_options(workers=2))
     next(iterator)
 
     def go_on() -> bool:
@@ -335,7 +335,7 @@ def test_indices_of_any_int_type(path: Path) -> None:
 
 def test_workers_and_cache_size_are_checked(path: Path) -> None:
     with pytest.raises(recordio.RequestError, match="workers"):
-        recordio.open(path).batch(10, workers=-1)
+        recordio.open(path).batch(10).with_options(workers=-2)
     with pytest.raises(recordio.RequestError, match="cache_size"):
         recordio.open(path, cache_size=-1)
 
@@ -348,7 +348,7 @@ def test_a_batch_put_together_of_many_runs_is_the_callers_own(tmp_path: Path) ->
             writer.write(np.full(1 << 13, value))
     dataset = recordio.open(tmp_path / "set")
     kept = []
-    for number, batch in enumerate(dataset.batch(290, workers=2)):
+    for number, batch in enumerate(dataset.batch(290).with_options(workers=2)):
         assert (batch == values[290 * number : 290 * number + len(batch), None]).all()
         batch[:] = -1 - number
         if number % 2:
@@ -364,10 +364,10 @@ def test_the_next_epoch_reads_into_the_memory_of_the_last(tmp_path: Path) -> Non
     dataset = recordio.open(tmp_path / "set")
     for workers in (0, 2):
         for epoch in range(4):
-            for batch in dataset.batch(290, workers=workers):
+            for batch in dataset.batch(290).with_options(workers=workers):
                 assert batch.shape[1] == 1 << 13
             del batch
             if not epoch:
-                size = dataset.buffers.size
-    assert dataset.buffers.size <= 1.5 * size
-    assert pickle.loads(pickle.dumps(dataset)).buffers.size == 0
+                size = dataset._recipe.reader.buffers.size
+    assert dataset._recipe.reader.buffers.size <= 1.5 * size
+    assert pickle.loads(pickle.dumps(dataset))._recipe.reader.buffers.size == 0

@@ -44,7 +44,7 @@ def million() -> Iterator[Path]:
 
 def extents(path: Path, number: int, names: list[str]) -> tuple[str, list[tuple[int, int]]]:
     """File, and (offset, size) of header and directory, then of the frame of each column, that hold a record."""
-    reader: Any = recordio.open(path)._reader
+    reader: Any = recordio.open(path)._recipe.reader
     shard_id, chunk_id, row = reader.locate(number)
     shard = reader.shard(shard_id)
     base = int(shard.table.offsets[chunk_id])
@@ -97,7 +97,7 @@ def test_a_projection_reads_no_byte_of_other_columns(million: Path) -> None:
     """By number, as a batch, in order and in batches (design.md, section 2)."""
     storage = CountingStorage()
     ds = recordio.open(million, columns=["id"], _storage=storage)
-    reader: Any = ds._reader
+    reader: Any = ds._recipe.reader
     others: dict[str, list[tuple[int, int]]] = {}
     for shard_id in range(4):
         shard = reader.shard(shard_id)
@@ -166,7 +166,7 @@ def test_the_cache_is_bounded_in_bytes(million: Path) -> None:
     """What is kept never exceeds cache_size, and all of what is kept is counted."""
     for cache_size in (0, 5000, 1 << 20):
         ds = recordio.open(million, cache_size=cache_size)
-        reader: Any = ds._reader
+        reader: Any = ds._recipe.reader
         for number in np.random.default_rng(0).integers(0, MILLION, 60).tolist():
             assert ds[number]["id"] == number
             cache = reader._cache.get()
@@ -182,7 +182,7 @@ def test_tiny_frames_are_counted_with_what_they_cost(tmp_path: Path) -> None:
     ds = recordio.open(tmp_path / "set", cache_size=300_000)
     for number in range(len(ds)):
         ds[number]
-    assert len(ds._reader._cache.get()._entries) < 400  # type: ignore[union-attr]
+    assert len(ds._recipe.reader._cache.get()._entries) < 400  # type: ignore[union-attr]
 
 
 def test_a_shard_that_vanished_is_named(tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ class _Inspector:
         summarizers = [Summarizer(reader.schema.columns[ordinal]) for ordinal in ordinals]
         began = last = time.monotonic()
         raw_size = 0
-        for rows in reader.stream(0, reader.num_records, ordinals, workers=workers, on_corrupt="skip"):
+        for rows in reader.stream([(0, reader.num_records)], ordinals, workers=workers, on_corrupt="skip"):
             for summarizer, values in zip(summarizers, rows.columns, strict=True):
                 summarizer.add(values)
                 raw_size += values.values.nbytes

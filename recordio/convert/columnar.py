@@ -3,6 +3,8 @@
 Columns need no cast and no Python loop over records. Under another signature than their own, the values go through the
 strict cast like anybody's: as batches where a batch has the very same arrays, else record by record.
 
+A shuffled data set is written in the order of epoch 0, a mapped one as it is mapped.
+
 Damage is raised, or, if the data set was opened with on_corrupt="skip", left out and said:
 
     rows 0 to 64 | lost 64 to 192 | rows 192 to 1216 | ...      runs of one part, in order
@@ -67,9 +69,13 @@ class DatasetSource(Source):
 
     def identity(self) -> Any:
         fingerprint, rows = (getattr(self._dataset, name, None) for name in ("fingerprint", "record_numbers"))
+        recipe: Any = getattr(self._dataset, "recipe", None)
         return {
-            "fingerprint": fingerprint, "rows": None if rows is None else repr(rows), "lossy": self.lossy,
+            "fingerprint": fingerprint, "lossy": self.lossy,
+            "rows": repr(rows) if rows is None or isinstance(rows, range) else recipe.view.text(),
             "columns": [column.name for column in self._dataset.schema.columns],
+            "order": None if recipe is None else repr((recipe.shuffle, recipe.after and recipe.after.text())),
+            "maps": [] if recipe is None else [getattr(stage.fn, "__qualname__", "?") for stage in recipe.maps],
         }  # fmt: skip
 
     def item_size(self) -> int:

@@ -22,6 +22,7 @@ import numpy as np
 
 from recordio.errors import RequestError, SourceError
 from recordio.plan.ranges import even_ranges
+from recordio.refusals import INSTEAD
 from recordio.schema import Schema
 from recordio.values.ragged import Ragged
 from recordio.values.ragged_tensors import as_numpy
@@ -77,6 +78,15 @@ class Part(ABC):
         """
 
 
+# What users of tf.data would call on a generator, or on what a loader is made of.
+_OPERATORS = frozenset(
+    {
+        "batch", "padded_batch", "shuffle", "map", "repeat", "take", "skip", "shard", "subset", "prefetch", "zip",
+        "with_options", "set_epoch", "select_columns", *INSTEAD,
+    }
+)  # fmt: skip
+
+
 class Source(ABC):
     """Something that can be converted.
 
@@ -100,6 +110,14 @@ class Source(ABC):
     workers: int | None = None
     use_multiprocessing: bool | None = None
     max_queue_size: int | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _OPERATORS:
+            raise RequestError(
+                f"there is no {name} on a source that is not converted",
+                advice=f"Convert it first: recordio.convert(source, path); then recordio.open(path).{name}(...)",
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def resolve_signature(self) -> Any:
         """Give the signature, inferred from the first records or the first batch if it is not known.

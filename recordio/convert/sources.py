@@ -16,12 +16,13 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from recordio.batches import Batches
 from recordio.convert.columnar import DatasetSource
 from recordio.convert.generators import GeneratorSource, IterableSource, from_generator
 from recordio.convert.pieces import Part, Piece, Source, is_mapping, is_table
 from recordio.convert.pydataset import PyDatasetSource, from_pydataset, is_pydataset
 from recordio.convert.sequences import SequenceSource
-from recordio.dataset import from_tensor_slices
+from recordio.dataset import Dataset, from_tensor_slices
 from recordio.errors import RequestError, SourceError
 from recordio.schema import Schema
 from recordio.values.ragged_tensors import as_numpy
@@ -60,6 +61,10 @@ def as_source(candidate: Any, output_signature: Any = None) -> Source:
             f"{candidate!r} is text, not records",
             advice=f"For files: numpy.load(path), recordio.open(path), or a generator that reads them. {_ACCEPTED}",
         )
+    if isinstance(candidate, Dataset):
+        return DatasetSource(_fixed(candidate), output_signature)
+    if isinstance(candidate, Batches):
+        raise SourceError("records are converted, not batches", advice="Leave batch out: convert(ds, path)")
     if hasattr(candidate, "read_columns") and hasattr(candidate, "schema"):
         return DatasetSource(candidate, output_signature)
     if hasattr(candidate, "as_numpy_iterator"):
@@ -87,6 +92,19 @@ def as_source(candidate: Any, output_signature: Any = None) -> Source:
     if hasattr(candidate, "__iter__"):
         return IterableSource(candidate, output_signature)
     raise SourceError(f"{type(candidate).__qualname__} objects cannot be converted", advice=_ACCEPTED)
+
+
+def _fixed(dataset: Dataset) -> Dataset:
+    """A data set whose records have one order, an end, and a number each."""
+    recipe = dataset.recipe
+    if recipe.repeats != 1:
+        raise SourceError("a data set that repeats is converted", advice="Leave repeat out; repeat while reading")
+    if recipe.on_corrupt == "skip" and not (recipe.is_stored_order and isinstance(dataset.record_numbers, range)):
+        raise SourceError(
+            "records that are lost cannot be told apart behind a shuffle, a map or a subset",
+            advice="Convert what is left first: convert(recordio.open(path, on_corrupt='skip'), out)",
+        )
+    return dataset.fixed()
 
 
 def _with_signature(source: Source, signature: Any) -> Source:

@@ -130,7 +130,7 @@ def ordered_map(
         WorkerError: a worker process died, or this is a fork of the process that began: its threads are not here.
         RequestError: window is below 1.
     """
-    return _ordered(executor, fn, items, _check_window(window), describe, return_exceptions)
+    return _ordered(executor, fn, items, check_window(window), describe, return_exceptions)
 
 
 def _ordered(
@@ -163,7 +163,7 @@ def _ordered(
                     stopped = error
                     break
                 try:
-                    pending.append((number, item, executor.submit(_guarded, fn, item)))
+                    pending.append((number, item, executor.submit(guarded, fn, item)))
                 except BrokenExecutor as error:
                     # An item that is under way is the likelier culprit; it says so itself when its turn comes.
                     stopped = _dead_worker(error, number, item, describe)
@@ -204,7 +204,7 @@ def as_completed_map(
 
     Args and Raises: as for `ordered_map`.
     """
-    return _as_completed(executor, fn, items, _check_window(window), describe)
+    return _as_completed(executor, fn, items, check_window(window), describe)
 
 
 def _as_completed(
@@ -231,7 +231,7 @@ def _as_completed(
                     failures[sys.maxsize] = error
                     break
                 try:
-                    future = executor.submit(_guarded, fn, item)
+                    future = executor.submit(guarded, fn, item)
                 except BrokenExecutor as error:
                     failures[number] = _dead_worker(error, number, item, describe)
                     break
@@ -272,7 +272,8 @@ def _put(done: queue.SimpleQueue[tuple[int, Future[Any]]], number: int, future: 
     done.put((number, future))
 
 
-def _check_window(window: int) -> int:
+def check_window(window: int) -> int:
+    """Refuse a window that nothing fits in."""
     if window < 1:
         raise RequestError(f"window is {window}, but at least 1 item must be under way")
     return window
@@ -288,11 +289,19 @@ def _dead_worker(
     )
 
 
-def _guarded(fn: Callable[[Item], Result], item: Item) -> Result | _Failure:
+def guarded(fn: Callable[[Item], Result], item: Item) -> Result | _Failure:
+    """Call a function, and keep an exception of it as a value that can travel; `unwrapped` raises it."""
     try:
         return fn(item)
     except Exception as error:  # noqa: BLE001  handed to the caller, who raises it
         return _Failure(error)
+
+
+def unwrapped(result: Any) -> Any:
+    """What `guarded` gave, or the exception that the function raised."""
+    if isinstance(result, _Failure):
+        raise result.error
+    return result
 
 
 class _Failure:

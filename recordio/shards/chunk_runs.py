@@ -30,6 +30,7 @@ from recordio.format import layout
 from recordio.format.checksum import Buffer, crc, crc_of_frame
 from recordio.format.chunk import CHUNK_HEADER_SIZE, is_chunk_front
 from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, MAX_WHOLE_SIZE, decompress_frames, decompress_into
+from recordio.metering import add_read, add_verify, clock
 from recordio.schema import Column
 from recordio.shards.shard_reader import ShardReader
 from recordio.storage import ReadHandle, fill
@@ -43,18 +44,25 @@ MAX_COLUMNS_AT_ONCE = 256  # of the schema: the directories of wider ones cost m
 
 
 def read_rows(
-    shard: ShardReader, start: int, stop: int, ordinals: Sequence[int], buffers: Buffers
+    shard: ShardReader,
+    start: int,
+    stop: int,
+    ordinals: Sequence[int],
+    buffers: Buffers,
+    into: Sequence[Array | None] | None = None,
 ) -> list[ColumnValues]:
     """Read and decode the rows [start, stop) of some columns, ordinals in the shard; the caller's own.
 
     Args:
         buffers: lends the memory of large arrays.
+        into: for each column, where the values of its rows go: dtype[stop - start, *shape] of a fixed column without
+            None, or None for new memory.
 
     Raises:
         RecordIOError: something is wrong in one of the chunks, which is not named.
     """
     table = shard.table
-    handle = shard.handle()
+    handle: ReadHandle = _Metered(shard.handle())
     first = int(table.first_records.searchsorted(start, side="right")) - 1
     last = int(table.first_records[:-1].searchsorted(stop, side="left"))
     num_records = np.diff(table.first_records[first : last + 1])
@@ -68,39 +76,216 @@ def read_rows(
     ):
         offset = int(table.offsets[first])
         handle = _Span(handle.path, offset, handle.read(offset, stored_size))
-    data = []
-    for chunk_id, offset, directory_size, header_crc, records, first_record, stored_size in zip(
-        range(first, last), table.offsets[first:last].tolist(), table.directory_sizes[first:last].tolist(),
-        table.header_crcs[first:last].tolist(), num_records.tolist(), table.first_records[first:last].tolist(),
-        stored_sizes.tolist(),
-    ):  # fmt: skip
-        front = handle.read(offset, CHUNK_HEADER_SIZE + directory_size)
-        if not is_chunk_front(
-            front, shard.file_id, chunk_id, records, first_record, stored_size, directory_size, header_crc, offset
-        ):
-            raise MalformedError("a chunk is not the one that its table lists")
-        data.append(front[CHUNK_HEADER_SIZE:])
+    fronts = [
+        _front(shard, handle, *fields)
+        for fields in zip(
+            range(first, last), table.offsets[first:last].tolist(), table.directory_sizes[first:last].tolist(),
+            table.header_crcs[first:last].tolist(), num_records.tolist(), table.first_records[first:last].tolist(),
+            stored_sizes.tolist(),
+        )
+    ]  # fmt: skip
     directories = decode_directories(
-        data, num_columns=len(shard.schema.columns), num_records=num_records, stored_sizes=stored_sizes,
+        fronts, num_columns=len(shard.schema.columns), num_records=num_records, stored_sizes=stored_sizes,
         raw_sizes=table.raw_sizes[first:last],
     )  # fmt: skip
     found = []
-    for ordinal in ordinals:
+    for place, ordinal in enumerate(ordinals):
         column = shard.schema.columns[ordinal]
         frames = _select(
             directories, ordinal, table.offsets[first:last], start - int(table.first_records[first]), stop - start
         )
-        if frames.encodings.any():
-            _check_narrow(column, directories, ordinal, num_records, frames)
-        if column.is_fixed:
-            row_sizes = column.row_size // frames.growths(column) + column.optional
-            if frames.widths.any() or (frames.raw_sizes != frames.num_records * row_sizes).any():
-                raise MalformedError("a frame that is not as large as its rows")
-        elif not frames.widths.all():
-            raise MalformedError("no length width in a variable column")
+        _check_frames(column, directories, ordinal, num_records, frames)
+        target = None if into is None else into[place]
+        if target is not None:
+            found.append(_decode_into(handle, column, frames, buffers, target))
+            continue
         rows = _decoder(column, frames)(handle, column, frames, buffers)
         found.append(slice_rows(column, rows, frames.start, frames.start + stop - start))
     return found
+
+
+def _decode_into(
+    handle: ReadHandle, column: Column, frames: _Frames, buffers: Buffers, target: Array
+) -> ColumnValues:
+    """As `_decode_fixed`, to where the caller wants the rows; by way of new memory if the frames hold more of them."""
+    num_rows = int(frames.num_records.sum())
+    if num_rows == len(target):
+        return _decode_fixed(handle, column, frames, buffers, target)
+    rows = _decode_fixed(handle, column, frames, buffers)
+    target[:] = rows.values[frames.start : frames.start + len(target)]
+    return ColumnValues(len(target), target)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """Rows of one chunk: [start, stop) in the shard."""
+
+    shard: ShardReader
+    chunk_id: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRows:
+    """The rows of a segment, and where they begin in the arrays that were given for them.
+
+    Attributes:
+        columns: the caller's own.
+        skips: for each column, rows in its array before those of the segment.
+    """
+
+    columns: list[ColumnValues]
+    skips: list[int]
+
+
+def read_segments(
+    segments: Sequence[Segment], ordinals: Sequence[int], buffers: Buffers, into: Sequence[Sequence[Array | None]]
+) -> list[SegmentRows]:
+    """Read and decode rows of chunks that lie anywhere in a data set; as `read_rows`, in as few steps.
+
+    Args:
+        segments: of shards of one schema; at least one.
+        into: for each segment and column, where the values of a fixed column without None go: dtype[rows, *shape] with
+            room for the segment at least; frames that hold more are decoded there as a whole, if there is room.
+            None: new memory.
+
+    Raises:
+        RecordIOError: something is wrong in one of the chunks, which is not named.
+    """
+    schema = segments[0].shard.schema
+    fronts, handles, kept = [], [], []
+    for segment in segments:
+        shard, chunk_id, table = segment.shard, segment.chunk_id, segment.shard.table
+        offset, end = table.offsets[chunk_id : chunk_id + 2].tolist()
+        first, last = table.first_records[chunk_id : chunk_id + 2].tolist()
+        raw_size = int(table.raw_sizes[chunk_id])
+        handle: ReadHandle = _Metered(shard.handle())
+        part = (segment.stop - segment.start) / (last - first)
+        if len(ordinals) == len(schema.columns) and end - offset < _SPAN_RATIO * part * raw_size:
+            handle = _Span(handle.path, offset, handle.read(offset, end - offset))
+        fronts.append(
+            _front(
+                shard, handle, chunk_id, offset, int(table.directory_sizes[chunk_id]), int(table.header_crcs[chunk_id]),
+                last - first, first, end - offset,
+            )
+        )  # fmt: skip
+        handles.append(handle)
+        kept.append((offset, end - offset, last - first, raw_size, segment.start - first, segment.stop - first))
+    offsets_, stored_sizes, num_records, raw_sizes, starts, stops = np.array(kept, np.int64).T
+    directories = decode_directories(
+        fronts, num_columns=len(schema.columns), num_records=num_records, stored_sizes=stored_sizes,
+        raw_sizes=raw_sizes,
+    )  # fmt: skip
+    found = [SegmentRows([], []) for _ in segments]
+    for place, ordinal in enumerate(ordinals):
+        column = schema.columns[ordinal]
+        frames, skips = _select_each(directories, ordinal, offsets_, starts, stops)
+        _check_frames(column, directories, ordinal, num_records, frames)
+        targets = [arrays[place] for arrays in into]
+        bounds = np.searchsorted(frames.chunks, np.arange(len(segments) + 1))
+        if column.is_fixed and not column.optional:
+            counts = np.add.reduceat(frames.num_records, bounds[:-1])
+            values = _decode_fixed_each(handles, column, frames, buffers, targets, counts)
+        else:
+            values = []
+            for number, (low, high) in enumerate(pairwise(bounds.tolist())):
+                own = frames.part(low, high)
+                values.append(_decoder(column, own)(handles[number], column, own, buffers))
+        sizes = (stops - starts).tolist()
+        for rows, value, target, skip, size in zip(found, values, targets, skips.tolist(), sizes, strict=True):
+            if target is None or len(target) >= value.num_rows:
+                rows.columns.append(slice_rows(column, value, skip, skip + size))
+                rows.skips.append(0 if target is None else skip)
+            else:
+                target[:size] = value.values[skip : skip + size]
+                rows.columns.append(ColumnValues(size, target[:size]))
+                rows.skips.append(0)
+    return found
+
+
+def _decode_fixed_each(
+    handles: Sequence[ReadHandle], column: Column, frames: _Frames, buffers: Buffers,
+    targets: Sequence[Array | None], counts: Array,
+) -> list[ColumnValues]:  # fmt: skip
+    """Frames of a fixed column, chunk by chunk: into the targets that have room for all of their rows."""
+    shape = tuple(dim or 0 for dim in column.shape or ())
+    found = [
+        ColumnValues(
+            count,
+            buffers.empty((count, *shape), column.numpy_dtype)
+            if target is None or len(target) < count
+            else target[:count],
+        )
+        for target, count in zip(targets, counts.tolist(), strict=True)
+    ]
+    if frames.encodings.any():
+        # Small: put through one array, which is widened at once.
+        joined = _decode_fixed(_Handles(handles, frames), column, frames, buffers)
+        start = 0
+        for rows in found:
+            rows.values[:] = joined.values[start : start + rows.num_rows]
+            start += rows.num_rows
+        return found
+    waiting = _Waiting()
+    codecs, chunks = frames.codecs.tolist(), frames.chunks.tolist()
+    entries = np.stack([frames.raw_sizes, frames.stored_sizes, frames.crcs], axis=1).tolist()
+    for first, stop, place, size in frames.reads():
+        rows = found[chunks[first]]
+        raw = memoryview(rows.values.reshape(-1).view(np.uint8))
+        filled = _fill_fixed(handles[chunks[first]], raw, 0, entries[first:stop], place, size, codecs[first], waiting)
+        assert filled == len(raw)
+    waiting.decode()
+    if column.dtype == "bool":
+        for rows in found:
+            check_bool(rows)
+    return found
+
+
+class _Handles:
+    """The files of several chunks as one; each place says which of them is meant."""
+
+    def __init__(self, handles: Sequence[ReadHandle], frames: _Frames) -> None:
+        self.path, self.size = handles[0].path, max(handle.size for handle in handles)
+        runs = [(handles[int(frames.chunks[first])], place) for first, _, place, _ in frames.reads()]
+        self._runs = iter(runs)
+
+    def read(self, offset: int, size: int) -> memoryview:
+        handle, place = next(self._runs)
+        assert place == offset  # frames are read in the order in which they are listed
+        return handle.read(offset, size)
+
+    def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        handle, place = next(self._runs)
+        assert place == offset
+        handle.read_into(offset, buffers)
+
+
+def _front(
+    shard: ShardReader, handle: ReadHandle, chunk_id: int, offset: int, directory_size: int, header_crc: int,
+    records: int, first_record: int, stored_size: int,
+) -> Buffer:  # fmt: skip
+    """The directory of a chunk that is the one its table lists."""
+    front = handle.read(offset, CHUNK_HEADER_SIZE + directory_size)
+    if not is_chunk_front(
+        front, shard.file_id, chunk_id, records, first_record, stored_size, directory_size, header_crc, offset
+    ):
+        raise MalformedError("a chunk is not the one that its table lists")
+    return front[CHUNK_HEADER_SIZE:]
+
+
+def _check_frames(
+    column: Column, directories: Directories, ordinal: int, num_records: Array, frames: _Frames
+) -> None:
+    """Refuse frames that cannot belong to this column, before anything is allocated for them."""
+    if frames.encodings.any():
+        _check_narrow(column, directories, ordinal, num_records, frames)
+    if column.is_fixed:
+        row_sizes = column.row_size // frames.growths(column) + column.optional
+        if frames.widths.any() or (frames.raw_sizes != frames.num_records * row_sizes).any():
+            raise MalformedError("a frame that is not as large as its rows")
+    elif not frames.widths.all():
+        raise MalformedError("no length width in a variable column")
 
 
 def _check_narrow(
@@ -118,6 +303,25 @@ def _check_narrow(
         frame_sum=directories.frame_sums[narrow, ordinal], num_records=num_records[narrow],
     ).all():  # fmt: skip
         raise MalformedError("a narrow column whose raw size is not that of its widened values")
+
+
+class _Metered:
+    """An open file that counts the time of its reads."""
+
+    def __init__(self, handle: ReadHandle) -> None:
+        self.path, self.size = handle.path, handle.size
+        self._handle = handle
+
+    def read(self, offset: int, size: int) -> memoryview:
+        started = clock()
+        data = self._handle.read(offset, size)
+        add_read(started)
+        return data
+
+    def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        started = clock()
+        self._handle.read_into(offset, buffers)
+        add_read(started)
 
 
 class _Span:
@@ -160,6 +364,14 @@ class _Frames:
         sizes = np.add.reduceat(self.stored_sizes, bounds[:-1]).tolist()
         return zip(bounds[:-1], bounds[1:], self.places[bounds[:-1]].tolist(), sizes)
 
+    def part(self, first: int, stop: int) -> _Frames:
+        """Some of the frames."""
+        arrays = (
+            self.chunks, self.places, self.codecs, self.encodings, self.widths, self.num_records, self.raw_sizes,
+            self.stored_sizes, self.crcs,
+        )  # fmt: skip
+        return _Frames(self.start, *(array[first:stop] for array in arrays))
+
     def growths(self, column: Column) -> int | Array:
         """How many times as large values get when they are widened, frame by frame; 1 where all are plain."""
         if not self.encodings.any():
@@ -168,24 +380,52 @@ class _Frames:
         return size // np.where(self.encodings, self.encodings, size)
 
 
-def _select(directories: Directories, ordinal: int, offsets: Array, start: int, count: int) -> _Frames:
-    """The frames of a column that hold `count` rows from row `start` of the run on."""
+def _select_each(
+    directories: Directories, ordinal: int, offsets: Array, starts: Array, stops: Array
+) -> tuple[_Frames, Array]:
+    """The frames of a column that hold the rows [start, stop) of each chunk, and rows in them before `start`."""
+    chunks, entries, places = _frames_of(directories, ordinal, offsets)
+    ends = np.cumsum(entries[:, 0])
+    counts = directories.num_frames[:, ordinal]
+    before = (ends - entries[:, 0])[np.cumsum(counts) - counts]
+    ends = ends - before[chunks]  # in the chunk
+    part = np.flatnonzero((ends > starts[chunks]) & (ends - entries[:, 0] < stops[chunks]))
+    chunks, entries = chunks[part], entries[part]
+    firsts = np.searchsorted(chunks, np.arange(len(starts)))
+    skips = starts - (ends[part] - entries[:, 0])[firsts]
+    return _frames(directories, ordinal, 0, chunks, places[part], entries), skips
+
+
+def _frames_of(directories: Directories, ordinal: int, offsets: Array) -> tuple[Array, Array, Array]:
+    """All frames of a column: chunk, entry and place in the file of each."""
     counts = directories.num_frames[:, ordinal]
     before = np.cumsum(counts) - counts
     chunks = np.repeat(np.arange(len(counts)), counts)
     entries = directories.frames[np.arange(len(chunks)) + (directories.first_frames[:, ordinal] - before)[chunks]]
     stored_starts = np.cumsum(entries[:, 2]) - entries[:, 2]
     places = (offsets + directories.offsets[:, ordinal] - stored_starts[before])[chunks] + stored_starts
+    return chunks, entries, places
+
+
+def _frames(
+    directories: Directories, ordinal: int, start: int, chunks: Array, places: Array, entries: Array
+) -> _Frames:
+    return _Frames(
+        start, chunks, places, directories.codecs[:, ordinal][chunks], directories.encodings[:, ordinal][chunks],
+        directories.widths[:, ordinal][chunks], entries[:, 0], entries[:, 1], entries[:, 2], entries[:, 3],
+    )  # fmt: skip
+
+
+def _select(directories: Directories, ordinal: int, offsets: Array, start: int, count: int) -> _Frames:
+    """The frames of a column that hold `count` rows from row `start` of the run on."""
+    chunks, entries, places = _frames_of(directories, ordinal, offsets)
     row_ends = np.cumsum(entries[:, 0])
     first = int(row_ends.searchsorted(start, side="right"))
     stop = int(row_ends.searchsorted(start + count, side="left")) + 1
     part = slice(first, stop)
     chunks, entries = chunks[part], entries[part]
-    return _Frames(
-        start - int(row_ends[first]) + int(entries[0, 0]), chunks, places[part], directories.codecs[:, ordinal][chunks],
-        directories.encodings[:, ordinal][chunks], directories.widths[:, ordinal][chunks],
-        entries[:, 0], entries[:, 1], entries[:, 2], entries[:, 3],
-    )  # fmt: skip
+    skip = start - int(row_ends[first]) + int(entries[0, 0])
+    return _frames(directories, ordinal, skip, chunks, places[part], entries)
 
 
 def _decoder(column: Column, frames: _Frames) -> Callable[[ReadHandle, Column, _Frames, Buffers], ColumnValues]:
@@ -198,13 +438,21 @@ def _decoder(column: Column, frames: _Frames) -> Callable[[ReadHandle, Column, _
     return _decode_numbered if is_told and same_width and is_small else _decode_parts
 
 
-def _decode_fixed(handle: ReadHandle, column: Column, frames: _Frames, buffers: Buffers) -> ColumnValues:
-    """All frames straight into one array; by way of another if some are narrow."""
+def _decode_fixed(
+    handle: ReadHandle, column: Column, frames: _Frames, buffers: Buffers, target: Array | None = None
+) -> ColumnValues:
+    """All frames straight into one array; by way of another if some are narrow.
+
+    Args:
+        target: contiguous dtype[rows of all frames, *shape], or None for new memory.
+    """
     num_rows = int(frames.num_records.sum())
-    values = buffers.empty((num_rows, *(dim or 0 for dim in column.shape or ())), column.numpy_dtype)
+    if target is None:
+        target = buffers.empty((num_rows, *(dim or 0 for dim in column.shape or ())), column.numpy_dtype)
+    values = target
     is_narrow = bool(frames.encodings.any())
     raw = buffers.take(int(frames.raw_sizes.sum())) if is_narrow else values.reshape(-1).view(np.uint8)
-    target = memoryview(raw)
+    raw_bytes = memoryview(raw)
     codecs, entries = (
         frames.codecs.tolist(),
         np.stack([frames.raw_sizes, frames.stored_sizes, frames.crcs], axis=1).tolist(),
@@ -212,28 +460,45 @@ def _decode_fixed(handle: ReadHandle, column: Column, frames: _Frames, buffers: 
     filled = 0
     waiting = _Waiting()
     for first, stop, place, size in frames.reads():
-        is_raw = codecs[first] == CODEC_RAW
-        if is_raw:
-            stored = target[filled : filled + size]
-            handle.read_into(place, [stored])
-        else:
-            stored = handle.read(place, size)
-        start = 0
-        for raw_size, stored_size, stored_crc in entries[first:stop]:
-            frame = _verified(stored, start, stored_size, stored_crc)
-            if not is_raw:
-                waiting.add(frame, raw_size, filled)
-            filled += raw_size
-            start += stored_size
-        if waiting.raw_size >= _DECODED_SIZE:
-            waiting.decode_into(target)
-    waiting.decode_into(target)
+        filled = _fill_fixed(handle, raw_bytes, filled, entries[first:stop], place, size, codecs[first], waiting)
+    waiting.decode()
     if is_narrow:
         widen_into(values.reshape(-1), column, raw, frames.encodings, frames.raw_sizes)
     rows = ColumnValues(num_rows, values)
     if column.dtype == "bool":
         check_bool(rows)
     return rows
+
+
+def _fill_fixed(
+    handle: ReadHandle, target: memoryview, filled: int, entries: Sequence[Sequence[int]], place: int, size: int,
+    codec: int, waiting: _Waiting,
+) -> int:  # fmt: skip
+    """Read and verify frames that lie back to back, into `target` from `filled` on; what is compressed may wait.
+
+    Args:
+        entries: raw size, stored size and checksum of each.
+        place, size: of all of them in the file.
+
+    Returns:
+        Where the next frame goes.
+    """
+    is_raw = codec == CODEC_RAW
+    if is_raw:
+        stored = target[filled : filled + size]
+        handle.read_into(place, [stored])
+    else:
+        stored = handle.read(place, size)
+    start = 0
+    for raw_size, stored_size, stored_crc in entries:
+        frame = _verified(stored, start, stored_size, stored_crc)
+        if not is_raw:
+            waiting.add(frame, raw_size, target[filled : filled + raw_size])
+        filled += raw_size
+        start += stored_size
+    if waiting.raw_size >= _DECODED_SIZE:
+        waiting.decode()
+    return filled
 
 
 class _Waiting:
@@ -246,21 +511,22 @@ class _Waiting:
         self.raw_size = 0
         self._frames: list[memoryview] = []
         self._raw_sizes: list[int] = []
-        self._places: list[int] = []
+        self._targets: list[memoryview] = []
 
-    def add(self, frame: memoryview, raw_size: int, place: int) -> None:
+    def add(self, frame: memoryview, raw_size: int, target: memoryview) -> None:
         self.raw_size += raw_size
         self._frames.append(frame)
         self._raw_sizes.append(raw_size)
-        self._places.append(place)
+        self._targets.append(target)
 
-    def decode_into(self, target: memoryview) -> None:
+    def decode(self) -> None:
+        """Decode them, each to where it belongs."""
         if max(self._raw_sizes, default=0) > MAX_WHOLE_SIZE:
-            for frame, raw_size, place in zip(self._frames, self._raw_sizes, self._places):
-                decompress_into(frame, target[place : place + raw_size], CODEC_ZSTD)
+            for frame, target in zip(self._frames, self._targets):
+                decompress_into(frame, target, CODEC_ZSTD)
         elif self._frames:
-            for raw, place in zip(decompress_frames(self._frames, self._raw_sizes), self._places):
-                target[place : place + len(raw)] = raw
+            for raw, target in zip(decompress_frames(self._frames, self._raw_sizes), self._targets):
+                target[:] = raw
         self._clear()
 
 
@@ -288,9 +554,11 @@ def _decode_numbered(handle: ReadHandle, column: Column, frames: _Frames, buffer
         parts = [*zip(number_parts[first:stop], value_parts[first:stop])]
         if codecs[first] == CODEC_RAW:
             handle.read_into(place, [part for pair in parts for part in pair])
+            started = clock()
             for (number_part, value_part), stored_crc in zip(parts, crcs[first:stop]):
                 if crc_of_frame(value_part, crc(number_part)) != stored_crc:
                     raise ChecksumError("a frame has another checksum than its directory says")
+            add_verify(started)
             continue
         stored = handle.read(place, size)
         verified = []
@@ -341,7 +609,9 @@ def _decode_parts(handle: ReadHandle, column: Column, frames: _Frames, _buffers:
 
 
 def _verified(stored: memoryview, start: int, size: int, stored_crc: int) -> memoryview:
+    started = clock()
     frame = stored[start : start + size]
     if crc_of_frame(frame) != stored_crc:
         raise ChecksumError("a frame has another checksum than its directory says")
+    add_verify(started)
     return frame

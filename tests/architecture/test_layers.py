@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("spec", "structure", "schema"),
     ("columns",),
     ("buffers",),
+    ("metering",),
     ("values.",),
     ("chunks.",),
     ("plan.",),
@@ -37,9 +38,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stream",),
     ("opening", "reader_cache"),
     ("writer", "reader"),
-    ("memory", "dataset"),
+    ("memory", "zipped"),
+    ("loading.", "refusals"),
+    ("dataset", "batches"),
     ("checks.",),
-    ("distribute", "convert."),
+    ("distributed.", "convert."),
     ("adapters.",),
     ("",),      # the package itself: what users import, and the command line is one of them
     ("cli.",),
@@ -70,7 +73,7 @@ COMMAND_LINE = {"click", "rich"}
 # Packages that only some users have: never imported when a module is, whatever the layer.
 OPTIONAL = FRAMEWORKS | {"pyarrow", "PIL", "obstore", "fsspec", "ml_dtypes", "pandas"}
 # Above the core, a source or an adapter may import what it serves, where it is used.
-ABOVE_CORE = ("distribute", "convert.", "adapters.", "", "cli.", "__main__")
+ABOVE_CORE = ("distributed.", "convert.", "adapters.", "", "cli.", "__main__")
 
 
 @dataclass(frozen=True, slots=True)

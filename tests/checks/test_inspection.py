@@ -130,7 +130,7 @@ def test_missing_shard_is_a_problem(data: Path) -> None:
 
 def test_damage_does_not_end_the_inspection(data: Path) -> None:
     """A damaged frame is a problem with a place; the other columns are there."""
-    reader_shard = recordio.open(data)._reader.shard(0)  # type: ignore[union-attr]
+    reader_shard = recordio.open(data)._recipe.reader.shard(0)  # type: ignore[union-attr]
     column = reader_shard.read_directory(0).columns[0]
     path = Path(reader_shard.path)
     content = bytearray(path.read_bytes())
@@ -171,7 +171,7 @@ def test_data_set_that_is_being_written_says_by_whom(tmp_path: Path) -> None:
 def test_torn_shard_says_what_is_whole(data: Path) -> None:
     """A shard without a trailer: chunks and records in front of the cut."""
     path = sorted(data.glob("*.rio"))[0]
-    table = recordio.open(path)._reader.shard(0).table  # type: ignore[union-attr]
+    table = recordio.open(path)._recipe.reader.shard(0).table  # type: ignore[union-attr]
     os.truncate(path, int(table.offsets[2]) + 100)
     found = inspect(path)
     assert (found.kind, found.state, found.num_chunks) == ("shard", "torn", 2)

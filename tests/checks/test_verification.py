@@ -117,7 +117,7 @@ def test_all_damaged_places_are_named(data: Path) -> None:
     """Two frames of one chunk, another chunk's directory, a footer: four findings, each with its place."""
     found = recordio.verify(data)
     assert found.ok
-    reader_shard = recordio.open(data)._reader.shard(1)  # type: ignore[union-attr]
+    reader_shard = recordio.open(data)._recipe.reader.shard(1)  # type: ignore[union-attr]
     table = reader_shard.table
     directory = reader_shard.read_directory(0)
     path = Path(reader_shard.path)
@@ -143,7 +143,7 @@ def test_all_damaged_places_are_named(data: Path) -> None:
 
 def test_padding_is_reported_and_costs_nothing(data: Path) -> None:
     """Padding that is not zero is a damage without records (format.md, section 12)."""
-    reader_shard = recordio.open(data)._reader.shard(0)  # type: ignore[union-attr]
+    reader_shard = recordio.open(data)._recipe.reader.shard(0)  # type: ignore[union-attr]
     column = reader_shard.read_directory(0).columns[0]
     flip(Path(reader_shard.path), int(reader_shard.table.offsets[0]) + column.offset + column.stored_size)
     (damage,) = verify(data).damages
@@ -154,7 +154,7 @@ def test_padding_is_reported_and_costs_nothing(data: Path) -> None:
 
 def test_cut_shard_is_one_finding(data: Path) -> None:
     """A shard that was cut loses the chunks behind the cut; those in front are checked all the same."""
-    table = recordio.open(data)._reader.shard(1).table  # type: ignore[union-attr]
+    table = recordio.open(data)._recipe.reader.shard(1).table  # type: ignore[union-attr]
     os.truncate(shard(data, 1), int(table.offsets[1]) + 10)
     report = verify(data)
     (damage,) = report.damages
@@ -204,7 +204,7 @@ def test_shards_are_checked_without_their_index(data: Path) -> None:
 
 def test_torn_shard_is_checked_as_far_as_it_goes(data: Path) -> None:
     """Without a trailer, chunks are found by their headers; a damaged one between them is named."""
-    reader_shard = recordio.open(data)._reader.shard(0)  # type: ignore[union-attr]
+    reader_shard = recordio.open(data)._recipe.reader.shard(0)  # type: ignore[union-attr]
     path, table = Path(reader_shard.path), reader_shard.table
     os.truncate(path, int(table.offsets[-1]))
     flip(path, int(table.offsets[1]) + 30)  # in a chunk header

@@ -32,7 +32,7 @@ def flip_after_commit(monkeypatch: pytest.MonkeyPatch, *, shard: int, chunk: int
     def commit_and_flip(self: Job, **what: Any) -> bytes:
         index = commit(self, **what)
         path = shards_of(Path(self.paths.path))[shard]
-        reader = recordio.open(path)._reader.shard(0)
+        reader = recordio.open(path)._recipe.reader.shard(0)
         flip(path, int(reader.table.offsets[chunk]) + reader.read_directory(chunk).columns[0].offset)
         return index
 

@@ -279,7 +279,7 @@ def test_damaged_data_set_is_rescued_with_its_losses(invoke, data, work):
     """By a script that opens it with on_corrupt="skip": how many, which and why; otherwise the damage is an error."""
     (work / "rescue.py").write_text(RESCUE)
     shard = shards_of(data)[1]
-    table = recordio.open(shard)._reader.shard(0)
+    table = recordio.open(shard)._recipe.reader.shard(0)
     image = table.read_directory(1).columns[0]
     flip(shard, int(table.table.offsets[1]) + image.offset)
     first = 100 + int(table.table.first_records[1])

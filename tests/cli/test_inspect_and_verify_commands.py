@@ -163,7 +163,7 @@ def test_verify_names_every_damaged_place(invoke, data):
     """Status 1; shard, chunk, column, byte and records; also as JSON."""
     assert invoke("verify", data).stdout.startswith(f"{data}: ok, 200 records in 2 shards")
     for shard in shards_of(data):
-        table = recordio.open(shard)._reader.shard(0)
+        table = recordio.open(shard)._recipe.reader.shard(0)
         column = table.read_directory(1).columns[0]
         flip(shard, int(table.table.offsets[1]) + column.offset)
     result = invoke("verify", data)
@@ -211,7 +211,7 @@ def test_text_from_files_does_no_harm(invoke, work, args):
     spec = {HOSTILE: recordio.TensorSpec((), "str"), "b": recordio.TensorSpec((2,), "str"), "c": recordio.MsgpackSpec()}
     record = {HOSTILE: HOSTILE, "b": [HOSTILE, HOSTILE], "c": {HOSTILE: [HOSTILE]}}
     recordio.convert([record] * 3, work / "out", output_signature=spec, metadata={HOSTILE: HOSTILE})
-    shard = recordio.open(work / "out")._reader.shard(0)
+    shard = recordio.open(work / "out")._recipe.reader.shard(0)
     result = invoke("inspect", work / "out", *args)
     assert result.exit_code == 0
     flip(shards_of(work / "out")[0], int(shard.table.offsets[0]) + shard.read_directory(0).columns[0].offset)

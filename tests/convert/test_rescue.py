@@ -31,7 +31,7 @@ HOW: list[dict[str, Any]] = [
 
 def damage(path: Any, shard_id: int, chunk_id: int, column: int | None, frame: int = 0) -> None:
     """Flip a bit of a frame, or of the header of a chunk."""
-    reader = recordio.open(path)._reader
+    reader = recordio.open(path)._recipe.reader
     shard = reader.shard(shard_id)
     offset = int(shard.table.offsets[chunk_id])
     if column is not None:

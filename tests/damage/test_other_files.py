@@ -97,7 +97,7 @@ def test_text_mode_transfer_is_named(files: dict[str, bytes], change: object) ->
 def test_a_chunk_in_the_wrong_place_is_refused(files: dict[str, bytes]) -> None:
     """A valid chunk copied over another of the same size: its checksum covers its offset (section 4)."""
     name = shard_names(files)[0]
-    shard = open_files(files)._reader.shard(0)  # type: ignore[union-attr]
+    shard = open_files(files)._recipe.reader.shard(0)  # type: ignore[union-attr]
     offsets = shard.table.offsets.tolist()
     sizes = [end - start for start, end in pairwise(offsets)]
     pairs = [(a, b) for a in range(len(sizes)) for b in range(a + 1, len(sizes)) if sizes[a] == sizes[b]]

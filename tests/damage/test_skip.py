@@ -26,7 +26,7 @@ def files(request: pytest.FixtureRequest) -> dict[str, bytes]:
 
 def shard_reader(files: dict[str, bytes], shard_id: int) -> Any:
     """Where things lie, from the undamaged files."""
-    return open_files(files)._reader.shard(shard_id)  # type: ignore[union-attr]
+    return open_files(files)._recipe.reader.shard(shard_id)  # type: ignore[union-attr]
 
 
 def damage(data: bytes, offset: int) -> bytes:
@@ -164,7 +164,7 @@ def test_a_shard_that_is_too_long_is_another_one(files: dict[str, bytes]) -> Non
 
 def test_a_damaged_chunk_table_costs_its_shard(files: dict[str, bytes]) -> None:
     """Tables stand at the end of the index; the data set opens all the same, and the shard alone."""
-    reader = open_files(files)._reader
+    reader = open_files(files)._recipe.reader
     tables = reader.source.index.chunk_tables  # type: ignore[union-attr]
     after = sum(map(len, tables[2:]))
     index = files["index.rix"]

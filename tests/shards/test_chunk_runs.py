@@ -74,7 +74,7 @@ def arrays(rows: ColumnValues) -> list[np.ndarray[Any, Any] | None]:
 
 def test_any_range_is_as_chunk_by_chunk(path: Path):
     """Whole chunks, parts of chunks, one row; all columns or some."""
-    reader: Any = recordio.open(path)._reader
+    reader: Any = recordio.open(path)._recipe.reader
     shard = reader.shard(1)
     columns = reader.schema.columns
     everything = range(len(columns))
@@ -153,7 +153,7 @@ def directories_of(shard: Any) -> list[Any]:
 
 def test_chunks_of_any_widths_are_as_chunk_by_chunk(narrow: Path):
     """Integers of different widths, narrow and plain, compressed and raw, in one run."""
-    reader: Any = recordio.open(narrow)._reader
+    reader: Any = recordio.open(narrow)._recipe.reader
     shard = reader.shard(0)
     columns = reader.schema.columns
     directories = directories_of(shard)
@@ -185,7 +185,7 @@ def test_chunks_of_any_widths_are_as_chunk_by_chunk(narrow: Path):
 
 def test_damage_in_a_narrow_column_is_located(narrow: Path, tmp_path: Path):
     """By chunk, column and records, and no other record is lost."""
-    reader: Any = recordio.open(narrow)._reader
+    reader: Any = recordio.open(narrow)._recipe.reader
     shard = reader.shard(0)
     chunk_id, ordinal = 7, 3
     entry = directories_of(shard)[chunk_id].columns[ordinal]
@@ -204,7 +204,8 @@ def test_damage_in_a_narrow_column_is_located(narrow: Path, tmp_path: Path):
     assert (caught.value.chunk, caught.value.column, caught.value.records) == (chunk_id, "ragged", lost)
     labels = recordio.open(damaged).select_columns(["label"]).batch(10_000)
     np.testing.assert_array_equal(next(iter(labels))["label"], narrow_columns(40)["label"])
-    skipped: Any = recordio.open(damaged)._reader.stream(0, reader.num_records, [ordinal], workers=1, on_corrupt="skip")
+    whole = [(0, reader.num_records)]
+    skipped: Any = recordio.open(damaged)._recipe.reader.stream(whole, [ordinal], workers=1, on_corrupt="skip")
     assert [(one.start, one.stop) for rows in skipped for one in rows.lost] == [lost]
 
 
@@ -214,7 +215,7 @@ HOSTILE = sorted((Path(__file__).parents[2] / "spec" / "vectors" / "hostile").gl
 @pytest.mark.parametrize("path", HOSTILE, ids=lambda path: path.stem)
 def test_hostile_widths_are_refused_by_both_paths(path: Path):
     """A run of chunks is not more trusting than one chunk."""
-    reader: Any = recordio.open(path)._reader
+    reader: Any = recordio.open(path)._recipe.reader
     shard = reader.shard(0)
     run = partial(read_rows, shard, 0, reader.num_records, [0], Buffers(1 << 20))
     for read in (run, lambda: shard.read_chunk(0, [0])):
@@ -228,7 +229,7 @@ def test_batches_do_not_depend_on_how_they_are_cut(path: Path, batch_size: int, 
     """The batches of any size are the records in order, and writable."""
     ds = recordio.open(path)
     number = 0
-    for batch in ds.select_columns(["fixed", "blob", "any"]).batch(batch_size, workers=workers):
+    for batch in ds.select_columns(["fixed", "blob", "any"]).batch(batch_size).with_options(workers=workers):
         size = len(batch["fixed"])
         assert size == min(batch_size, NUM_RECORDS - number)
         np.testing.assert_array_equal(batch["fixed"][:, 0], np.arange(number, number + size))

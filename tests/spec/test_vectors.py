@@ -84,7 +84,7 @@ def test_damage_is_met_in_batches_and_by_number_too(entry):
 
 def read_batches(dataset: recordio.Dataset) -> None:
     """All records, in batches, decoded on threads."""
-    list(dataset.batch(2, workers=2))
+    list(dataset.batch(2).with_options(workers=2))
 
 
 def read_by_number(dataset: recordio.Dataset) -> None:

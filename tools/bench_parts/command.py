@@ -82,7 +82,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         f"{options.size / 1e6:.0f} MB a workload, seed {options.seed}, median of {options.repeats} interleaved rounds",
         "in memory": f"{_TMPFS} (tmpfs), so that no disk is measured" if _has_tmpfs() else "no tmpfs here: on the disk",
         "on disk": options.directory or tempfile.gettempdir(),
-        "threads": "writing: Writer(workers=N); reading: batch(256, workers=N); page cache warm",
+        "threads": "writing: Writer(workers=N); reading: batch(256).with_options(workers=N); page cache warm",
     }  # fmt: skip
 
 

@@ -139,11 +139,11 @@ def read_cells(workload: Workload, path: str, *, threads: int, repeats: int) -> 
         tasks = _spans(tasks, BATCH_SIZE * workload.raw_size // workload.num_records)
 
     def read() -> None:
-        for _ in dataset.batch(BATCH_SIZE, workers=threads):
+        for _ in dataset.batch(BATCH_SIZE).with_options(workers=threads):
             pass
 
     def project() -> None:
-        for _ in labels.batch(BATCH_SIZE, workers=threads):
+        for _ in labels.batch(BATCH_SIZE).with_options(workers=threads):
             pass
 
     with _mapping(threads) as run_all:
@@ -168,7 +168,7 @@ def access_cells(workload: Workload, path: str, *, seed: int, repeats: int, num_
     warm = recordio.open(path, cache_size=4 * workload.raw_size)
 
     def read() -> None:
-        for _ in dataset.batch(BATCH_SIZE, workers=1):
+        for _ in dataset.batch(BATCH_SIZE).with_options(workers=1):
             pass
 
     def cold() -> None:

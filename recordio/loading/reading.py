@@ -1,0 +1,505 @@
+"""Reading: the steps of one span, made of rows that come in order or from all over, mapped where the user asked for it.
+
+    ordered    runs of a stream, cut at the ends of steps, put together where a step ends in another run
+    gathered   blocks of steps, planned ahead; what they need is decoded, then taken at once
+        -> pieces: rows of whole steps -> mapped, slot by slot -> finished: lists of what users get
+
+Both give the same. Plans are made in the caller's thread, everything else in tasks; what is under way is bounded.
+
+Spec: spec/order.md, sections 5 to 8; design.md, section 5.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from recordio.columns import Array, ColumnValues, concat, empty, owned, slice_rows, split_rows, take_rows
+from recordio.execute.pool import make_executor
+from recordio.execute.replacing import replacing_map
+from recordio.loading.finishing import Finisher, num_bytes, stops_of
+from recordio.loading.mapping import Mapper, MapTask, check_picklable
+from recordio.loading.options import Options
+from recordio.loading.recipe import Share
+from recordio.loading.rows import Gathered, Store, Wanted
+from recordio.metering import Totals
+from recordio.plan.epoch import Span, Steps
+from recordio.rows import Rows
+
+_MAX_BLOCK_RECORDS = 1 << 16
+_BLOCKS_AHEAD = 2
+_RECORDS_A_TASK = 64  # that are mapped at once where there are no batches
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """Steps that are ready.
+
+    Attributes:
+        steps: what users get, step after step; each is taken from here once.
+        consumed: positions that are over after each step, where that is not regular.
+    """
+
+    steps: Iterable[Any]
+    num_steps: int
+    num_records: int
+    nbytes: int
+    consumed: Sequence[int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """Rows of whole steps.
+
+    Attributes:
+        stops: row after the last one of each slot, step after step.
+        where: makes numbers, epochs and positions of the rows, for maps.
+    """
+
+    columns: list[ColumnValues]
+    stops: Sequence[int]
+    where: Callable[[], Wanted]
+    consumed: Sequence[int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """One span, as one pipeline reads it.
+
+    Attributes:
+        first_epoch: of the span.
+        by_record: steps are single records, not batches.
+        is_dense: where damage is skipped, batches are filled up from what follows; only where nobody waits for this
+            pipeline's steps.
+    """
+
+    share: Share
+    span: Span
+    finisher: Finisher
+    mapper: Mapper | None
+    options: Options
+    stats: Totals
+    first_epoch: int
+    by_record: bool = False
+    is_dense: bool = False
+    drops: bool = False  # a last batch that is not full is left out
+
+    def ready(self) -> Generator[Ready]:
+        """The steps, in order."""
+        span = self.span
+        if (span.num_steps is not None and span.first_step >= span.num_steps) or (
+            span.num_steps is None and not span.num_records
+        ):
+            return
+        with closing(self.pieces()) as pieces:
+            yield from self._mapped(pieces) if self.mapper is not None else map(self._finished, pieces)
+
+    def pieces(self) -> Generator[Piece]:
+        """The rows of the steps, in order, before any map."""
+        return self._ordered() if self._is_ordered else self._gathered()
+
+    @property
+    def _is_ordered(self) -> bool:
+        split, recipe = self.span.split, self.share.recipe
+        if split.num_pipelines > 1 and not split.has_own_stream:
+            return False
+        if recipe.on_corrupt == "skip" and not self.is_dense:
+            return False
+        return self.share.num_records > 0 and self.share.ranges(0) is not None
+
+    @property
+    def _num_slots(self) -> int:
+        return self.span.split.num_slots
+
+    # -- in order --
+
+    def _ordered(self) -> Generator[Piece]:
+        span, columns = self.span, self.share.recipe.schema.columns
+        buffers = self.share.recipe.reader.buffers  # for steps that are put together from several runs
+        step = span.first_step
+        held: list[_Run] = []  # of the step that is not full yet
+        num_held = 0
+        with closing(self._runs()) as runs:
+            for run in runs:
+                sizes = self._whole_steps(step, num_held + run.num_rows)
+                if not len(sizes):
+                    held.append(run)
+                    num_held += run.num_rows
+                    continue
+                size = int(sizes[0].sum()) - num_held if num_held else 0
+                rows = int(sizes.sum()) - num_held
+                first, whole, run = run.split(columns, size, rows)
+                if num_held:
+                    yield self._piece(_join([*held, first], buffers.empty), sizes[:1])
+                if len(sizes) > bool(num_held):
+                    yield self._piece(whole, sizes[bool(num_held) :])
+                step += len(sizes)
+                held, num_held = ([run], run.num_rows) if run.num_rows else ([], 0)
+                del run, first, whole
+                if span.num_steps is not None and step >= span.num_steps:
+                    return
+        if self.is_dense:
+            if num_held and not self.drops:
+                yield self._piece(_join(held, buffers.empty), np.array([[num_held]]))
+            return
+        if span.num_steps is not None and step < span.num_steps:
+            starts, stops = span.split.slots(step, span.num_steps, span.length)
+            rest = _join(held, buffers.empty) if held else _Run([empty(column) for column in columns], span.start)
+            yield self._piece(rest, stops - starts)
+
+    def _whole_steps(self, step: int, available: int) -> Array:
+        """Sizes of the steps that so many rows hold: int64[steps, slots]."""
+        split, span = self.span.split, self.span
+        if not split.has_own_stream:
+            count = available // split.batch_size
+        else:
+            count = available * split.num_pipelines // split.batch_size + split.num_pipelines + 1
+        if span.num_steps is not None:
+            count = min(count, span.num_steps - step)
+        starts, stops = split.slots(step, step + max(0, count), span.length)
+        sizes: Array = stops - starts
+        if split.has_own_stream:
+            ends = np.cumsum(sizes.sum(axis=1))
+            sizes = sizes[: int(np.searchsorted(ends, available, side="right"))]
+        return sizes
+
+    def _piece(self, run: _Run, sizes: Array) -> Piece:
+        stops: Sequence[int] = range(1, len(sizes) + 1) if self.by_record else stops_of(sizes)
+        return Piece(
+            columns=run.columns, stops=stops, where=lambda: self.share.want(self.first_epoch, run.all_positions()),
+            consumed=None if run.positions is None else [int(run.positions[stop - 1]) + 1 for stop in stops],
+        )  # fmt: skip
+
+    def _runs(self) -> Generator[_Run]:
+        """All rows from the beginning of the span on, in runs."""
+        recipe, span, options = self.share.recipe, self.span, self.options
+        num_records = self.share.num_records
+        numbers: Any = recipe.view.numbers
+        position = span.start
+        if span.split.has_own_stream:
+            starts, _ = span.split.slots(span.first_step, span.first_step + 1, span.length)
+            position = int(starts[0, 0])
+        while span.total is None or position < span.total:
+            epoch_start = position // num_records * num_records
+            ranges = self.share.ranges(position - epoch_start) or []
+            stream = recipe.reader.stream(
+                ranges, recipe.ordinals, workers=options.num_threads, on_corrupt=recipe.on_corrupt,
+                align=span.split.batch_size, memory=options.memory, stats=self.stats,
+            )  # fmt: skip
+            for rows in stream:
+                recipe.note_lost(rows.lost)
+                run = self._thinned(rows, numbers, position)
+                if run.num_rows:
+                    if run.positions is not None:
+                        run.positions += epoch_start
+                    position += run.num_rows
+                    yield run
+                del run, rows
+            position = epoch_start + num_records
+
+    def _thinned(self, rows: Rows, numbers: range, position: int) -> _Run:
+        """The rows that are in view."""
+        columns = rows.columns
+        if self.is_dense and self.share.recipe.on_corrupt == "skip":
+            there = np.arange(rows.start, rows.stop) if rows.numbers is None else rows.numbers
+            kept = np.flatnonzero((there - numbers.start) % numbers.step == 0)
+            if len(kept) < len(there):
+                columns = self._taken(columns, kept)
+            return _Run(columns, 0, (there[kept] - numbers.start) // numbers.step)
+        if numbers.step != 1:
+            first = (numbers.start - rows.start) % numbers.step
+            columns = self._taken(columns, np.arange(first, rows.stop - rows.start, numbers.step))
+        return _Run(columns, position)
+
+    def _taken(self, columns: list[ColumnValues], places: Array) -> list[ColumnValues]:
+        schema = self.share.recipe.schema
+        return [take_rows(c, v, places) for c, v in zip(schema.columns, columns, strict=True)]
+
+    # -- from all over --
+
+    def _gathered(self) -> Generator[Piece]:
+        span, share = self.span, self.share
+        local = max(1, span.split.batch_size * span.split.num_slots // span.split.num_replicas)
+        records = min(_MAX_BLOCK_RECORDS, int(self.options.block_size / share.recipe.row_size))
+        steps_at_once = max(1, records // local)
+        ahead = _BLOCKS_AHEAD if self.options.max_queue_size is None else min(
+            _BLOCKS_AHEAD, max(1, -(-self.options.max_queue_size // steps_at_once))
+        )  # fmt: skip
+        threads = self.options.num_threads
+        store = share.store(self.stats, 2 * threads + 16)
+        executor = make_executor(threads, False) if threads else _Inline()
+        planned: deque[tuple[Steps, Wanted, list[Future[Any]]]] = deque()
+        under_way: deque[tuple[Steps, Wanted, Future[Gathered]]] = deque()
+        blocks = span.blocks(steps_at_once)
+        done = False
+        try:
+            while True:
+                while not done and len(planned) + len(under_way) <= (ahead if threads else 0):
+                    with self.stats.timed("plan_s"):
+                        steps = next(blocks, None)
+                        wanted = None if steps is None else share.want(self.first_epoch, steps.positions)
+                    if steps is None or wanted is None:
+                        done = True
+                        break
+                    planned.append((steps, wanted, store.begin(wanted, executor)))
+                    # Behind what the next block decodes, so that a thread that gathers seldom waits for another.
+                    if len(planned) > 1:
+                        under_way.append(self._submit(store, executor, *planned.popleft()))
+                if planned and (done or not under_way):
+                    under_way.append(self._submit(store, executor, *planned.popleft()))
+                if not under_way:
+                    return
+                steps, wanted, future = under_way.popleft()
+                gathered = future.result()
+                following = under_way[0][0] if under_way else planned[0][0] if planned else None
+                self._release(store, steps, following)
+                del future
+                yield self._block(steps, wanted, gathered)
+                del gathered
+        finally:
+            for _, _, future in under_way:
+                future.cancel()
+            executor.shutdown(wait=True, cancel_futures=True)
+            store.close()
+
+    def _submit(
+        self, store: Store, executor: Executor, steps: Steps, wanted: Wanted, needed: list[Future[Any]]
+    ) -> tuple[Steps, Wanted, Future[Gathered]]:
+        return steps, wanted, executor.submit(self._gather, store, wanted, needed)
+
+    def _gather(self, store: Store, wanted: Wanted, needed: list[Future[Any]]) -> Gathered:
+        for future in needed:  # they stand before this task in the queue
+            future.result()
+        if not len(wanted.rows):
+            return Gathered([empty(column) for column in self.share.recipe.schema.columns])
+        with self.stats.timed("gather_s"):
+            return store.gather(wanted)
+
+    def _release(self, store: Store, steps: Steps, following: Steps | None) -> None:
+        """Let go of what no later step needs."""
+        span, num_records = self.span, max(1, self.share.num_records)
+        if span.split.has_own_stream:
+            last = steps.first + len(steps.sizes)
+            starts, _ = span.split.slots(last, last + 1, span.length)
+            place = int(starts[0, 0]) // span.split.sorted_size * span.split.sorted_size
+        else:
+            place = span.start + (steps.first + len(steps.sizes)) * span.split.batch_size
+        epoch, inside = divmod(place, num_records)
+        del following
+        store.release(self.first_epoch + epoch, self.share.reached(inside))
+
+    def _block(self, steps: Steps, wanted: Wanted, gathered: Gathered) -> Piece:
+        kept = gathered.kept
+        stops: Sequence[int] = (
+            range(1, len(wanted.rows) + 1) if self.by_record and kept is None else stops_of(steps.sizes)
+        )
+        if kept is not None:
+            stops = np.searchsorted(kept, stops).tolist()
+        where = partial(_picked, wanted, kept)
+        return Piece(columns=gathered.columns, stops=stops, where=where)
+
+    # -- finished --
+
+    def _finished(self, piece: Piece) -> Ready:
+        with self.stats.timed("assemble_s"):
+            if self.by_record:
+                steps: Iterable[Any] = self.finisher.records(piece.columns)
+            else:
+                steps = self.finisher.steps(piece.columns, piece.stops, self._num_slots)
+        num_rows = piece.columns[0].num_rows
+        return Ready(
+            steps=steps, num_steps=len(piece.stops) // self._num_slots, num_records=num_rows,
+            nbytes=num_bytes(piece.columns), consumed=piece.consumed,
+        )  # fmt: skip
+
+    # -- mapped --
+
+    def _mapped(self, pieces: Iterator[Piece]) -> Iterator[Ready]:
+        assert self.mapper is not None
+        slots: deque[tuple[int, Sequence[int] | None]] = deque()  # steps that a task ends, and their `consumed`
+
+        def tasks() -> Iterator[MapTask]:
+            for piece in pieces:
+                for stop, task, num_steps in self._tasks(piece):
+                    consumed = piece.consumed
+                    slots.append((num_steps, None if consumed is None else consumed[stop - num_steps : stop]))
+                    yield task
+                    del task
+                del piece
+
+        options = self.options
+        workers = options.num_workers
+        if workers == 0:
+            results: Iterator[Any] = map(self._run_mapper, tasks())
+        else:
+            run: Callable[[MapTask], Any] = _map_in_process if options.use_multiprocessing else self._run_mapper
+            results = replacing_map(
+                self._make_executor, run, tasks(),
+                window=max(1, options.queue_size) * self._num_slots, describe=_describe,
+                replace_workers=options.replace_workers, on_death=lambda: self.stats.add("num_deaths", 1),
+            )  # fmt: skip
+        parts: list[list[ColumnValues]] = []
+        try:
+            for columns in results:
+                if options.use_multiprocessing and workers:
+                    columns = self._received(columns)
+                num_steps, consumed = slots.popleft()
+                parts.append(columns)
+                if not num_steps:
+                    continue
+                with self.stats.timed("assemble_s"):
+                    if self.by_record:
+                        steps: Iterable[Any] = self.finisher.records(columns)
+                    else:
+                        steps = [self.finisher.step(parts)]
+                yield Ready(
+                    steps=steps, num_steps=num_steps, num_records=sum(part[0].num_rows for part in parts),
+                    nbytes=sum(map(num_bytes, parts)), consumed=consumed,
+                )  # fmt: skip
+                parts = []
+                del columns, steps
+        finally:
+            if workers:
+                results.close()  # type: ignore[attr-defined]
+
+    def _tasks(self, piece: Piece) -> Iterator[tuple[int, MapTask, int]]:
+        """Tasks of a piece: steps of it that are over with the task, the task, and how many of these it ends."""
+        if self.by_record:
+            num_rows = piece.columns[0].num_rows
+            stops: Sequence[int] = [*range(_RECORDS_A_TASK, num_rows, _RECORDS_A_TASK), num_rows]
+        else:
+            stops = piece.stops
+        start = 0
+        for place, (stop, task) in enumerate(zip(stops, self.tasks(piece.columns, stops, piece.where()), strict=True)):
+            if self.by_record:
+                yield stop, task, stop - start
+            else:
+                yield (place + 1) // self._num_slots, task, int((place + 1) % self._num_slots == 0)
+            start = stop
+
+    def tasks(self, columns: Sequence[ColumnValues], stops: Sequence[int], where: Wanted) -> Iterator[MapTask]:
+        """The rows before each stop, to be mapped."""
+        epochs = np.full(len(where.numbers), where.epochs) if isinstance(where.epochs, int) else where.epochs
+        start = 0
+        for stop in stops:
+            part = slice(start, stop)
+            yield MapTask(
+                columns=[
+                    slice_rows(c, v, start, stop)
+                    for c, v in zip(self.share.recipe.schema.columns, columns, strict=True)
+                ],
+                numbers=where.numbers[part], epochs=epochs[part], positions=where.positions[part],
+            )  # fmt: skip
+            start = stop
+
+    def _run_mapper(self, task: MapTask) -> list[ColumnValues]:
+        assert self.mapper is not None
+        with self.stats.timed("map_s"):
+            return self.mapper(task)
+
+    def _make_executor(self) -> Executor:
+        options = self.options
+        if not options.use_multiprocessing:
+            return make_executor(options.num_workers, False)
+        assert self.mapper is not None
+        check_picklable(self.mapper)
+        return make_executor(options.num_workers, True, _install_mapper, (self.mapper,))
+
+    def _received(self, answer: Any) -> list[ColumnValues]:
+        columns, map_s = answer
+        self.stats.add("map_s", map_s)
+        # What pickle gives may be read-only.
+        return [values if values.values.flags.writeable else owned(values) for values in columns]
+
+
+@dataclass(slots=True)
+class _Run:
+    """Consecutive rows in order: at positions from `first` on, or at exactly these."""
+
+    columns: list[ColumnValues]
+    first: int
+    positions: Array | None = None
+
+    @property
+    def num_rows(self) -> int:
+        return self.columns[0].num_rows
+
+    def all_positions(self) -> Array:
+        if self.positions is not None:
+            return self.positions
+        return np.arange(self.first, self.first + self.num_rows, dtype=np.int64)
+
+    def split(self, columns: Sequence[Any], first: int, second: int) -> tuple[_Run, _Run, _Run]:
+        """The rows before `first`, those up to `second`, and the others."""
+        if first == 0 and second == self.num_rows:
+            bounds = [0, 0, second, second]
+            nothing = [empty(c) for c in columns]
+            parts = [nothing, self.columns, nothing]
+        else:
+            bounds = [0, first, second, self.num_rows]
+            cut = [split_rows(c, v, bounds) for c, v in zip(columns, self.columns, strict=True)]
+            parts = [list(part) for part in zip(*cut, strict=True)]
+        runs = [
+            _Run(part, self.first + start, None if self.positions is None else self.positions[start:stop])
+            for part, start, stop in zip(parts, bounds[:-1], bounds[1:], strict=True)
+        ]
+        return runs[0], runs[1], runs[2]
+
+
+def _join(runs: Sequence[_Run], new_array: Callable[..., Array]) -> _Run:
+    if len(runs) == 1:
+        return runs[0]
+    columns = [concat(parts, new_array) for parts in zip(*(run.columns for run in runs), strict=True)]
+    positions = None
+    if runs[0].positions is not None:
+        positions = np.concatenate([run.all_positions() for run in runs])
+    return _Run(columns, runs[0].first, positions)
+
+
+def _picked(wanted: Wanted, kept: Array | None) -> Wanted:
+    if kept is None:
+        return wanted
+    epochs = wanted.epochs if isinstance(wanted.epochs, int) else wanted.epochs[kept]
+    return replace(
+        wanted, epochs=epochs, positions=wanted.positions[kept], numbers=wanted.numbers[kept], rows=wanted.rows[kept]
+    )
+
+
+class _Inline(Executor):
+    """Runs a task where it is submitted: the order of work that every pool must equal."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001  raised where the result is asked for
+            future.set_exception(error)
+        return future
+
+
+def _describe(task: MapTask) -> str:
+    if not len(task.numbers):
+        return "no record"
+    where = f"position {int(task.positions[0])} of epoch {int(task.epochs[0])}"
+    return f"map of {len(task.numbers)} records, the first of them record {int(task.numbers[0])} ({where})"
+
+
+_installed: list[Mapper] = []  # in a worker process: the mapper that it was started with
+
+
+def _install_mapper(mapper: Mapper) -> None:
+    _installed[:] = [mapper]
+
+
+def _map_in_process(task: MapTask) -> tuple[list[ColumnValues], float]:
+    stats = Totals()
+    with stats.timed("map_s"):
+        columns = _installed[0](task)
+    return columns, stats.map_s
