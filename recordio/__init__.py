@@ -3,6 +3,7 @@
     convert              a generator, a Keras PyDataset, arrays or any iterable -> sharded files
     open                 sharded files -> a sequence of records, views and batches
     Writer               record by record
+    distribute           the part of every batch that belongs to one input pipeline
     verify               every checksum of what is there
 
 Files are described in spec/format.md. Names are imported when they are first used, so that `import recordio` costs
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         distribute_from_function,
     )
     from recordio.distributed.options import AutoShardPolicy, InputOptions, InputReplicationMode
+    from recordio.distributed.planning import plan_reading, shuffle_quality
     from recordio.distributed.values import PerReplica, PerReplicaSpec, experimental_local_results
     from recordio.errors import (
         ChecksumError,
@@ -73,6 +75,7 @@ _HOMES = {
         "DistributedDataset", "DistributedIterator", "distribute", "distribute_from_function",
     ),
     "recordio.distributed.options": ("AutoShardPolicy", "InputOptions", "InputReplicationMode"),
+    "recordio.distributed.planning": ("plan_reading", "shuffle_quality"),
     "recordio.distributed.values": ("PerReplica", "PerReplicaSpec", "experimental_local_results"),
     "recordio.loading.loader": ("LoaderIterator",),
     "recordio.loading.options": ("AUTOTUNE",),
@@ -144,6 +147,8 @@ __all__ = [  # in full, for type checkers
     "from_tensor_slices",
     "from_tensors",
     "open",
+    "plan_reading",
+    "shuffle_quality",
     "verify",
     "zip",
 ]

@@ -315,7 +315,7 @@ class DataSetReader:
         if (
             _MIN_TASK_SIZE <= align * record_size <= min(most, _MAX_ALIGNED_SIZE)
             and len(self.schema.columns) <= chunk_runs.MAX_COLUMNS_AT_ONCE
-            and align * record_size >= 8 * len(ordinals) * self._frame_size
+            and align * record_size >= 8 * len(ordinals) * self.frame_size
         ):
             return [*range(start, stop, max(1, count // align) * align), stop]
         return self._chunk_bounds(start, stop, max(1, count))
@@ -345,7 +345,8 @@ class DataSetReader:
         return max(average - sum(fixed[ordinal] for ordinal in fixed.keys() - set(ordinals)), 0)
 
     @property
-    def _frame_size(self) -> int:
+    def frame_size(self) -> int:
+        """Raw bytes of a frame, about."""
         size = self.options.get("frame_size")
         return size if isinstance(size, int) else DEFAULT_FRAME_SIZE
 

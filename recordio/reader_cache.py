@@ -17,7 +17,7 @@ from recordio.buffers import Buffers
 from recordio.shards.shard_reader import ShardReader
 from recordio.storage import ReadHandle, Storage
 
-_MAX_OPEN_FILES = 128
+_MAX_OPEN_FILES = 256
 _ENTRY_SIZE = 700  # bytes of an entry besides the data: key, links, array objects; an estimate
 
 Key = tuple[int, int, int, int]  # shard, chunk, column and frame; -1 for a directory

@@ -23,6 +23,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _COMMANDS = {
     "convert": ("convert_command", "convert", "Write a source as a sharded data set."),
     "inspect": ("inspect_command", "inspect", "Show what a data set or a shard holds."),
+    "plan": ("plan_command", "plan", "Show who reads what in an epoch, and how well it is mixed."),
     "verify": ("verify_command", "verify", "Check every byte; name every damaged place."),
 }
 
@@ -30,6 +31,7 @@ _EPILOG = """\b
 Examples:
   recordio convert train.py:records data/train --shards 8
   recordio inspect data/train
+  recordio plan data/train --pipelines 4 --batch 256
   recordio verify data/train
 
 \b

@@ -15,7 +15,7 @@ import operator
 import os
 import weakref
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -358,6 +358,16 @@ class Loader:
                 f"the shuffle holds {held:,} bytes of decoded records besides what is handed out, memory is {memory:,}",
                 advice=f"Give at least memory={least_memory(held)}, or shuffle with a smaller pool=",
             )
+
+    def everyone(self) -> list[Loader]:
+        """The loaders of all pipelines; a shared stream is one."""
+        split = self.split
+        if not split.has_own_stream or split.policy == "FUNCTION":
+            return [replace(self, split=Split(batch_size=split.batch_size), remainder=self.remainder)]
+        return [
+            replace(self, split=replace(split, pipeline_id=number), place=self.place.copied())
+            for number in range(split.num_pipelines)
+        ]
 
     # -- one step by its number --
 

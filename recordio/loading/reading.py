@@ -237,37 +237,43 @@ class Reading:
         executor = make_executor(threads, False) if threads else _Inline()
         planned: deque[tuple[Steps, Wanted, list[Future[Any]]]] = deque()
         under_way: deque[tuple[Steps, Wanted, Future[Gathered]]] = deque()
-        blocks = span.blocks(steps_at_once)
-        done = False
+        # Where several threads work, planning is one of their tasks: besides them it would take turns for the GIL.
+        planner = executor if threads > 1 else _Inline()
+        plans: deque[Future[tuple[Steps, Wanted]]] = deque()
+        bounds = span.bounds(steps_at_once)
         try:
             while True:
-                while not done and len(planned) + len(under_way) <= (ahead if threads else 0):
-                    with self.stats.timed("plan_s"):
-                        steps = next(blocks, None)
-                        wanted = None if steps is None else share.want(self.first_epoch, steps.positions)
-                    if steps is None or wanted is None:
-                        done = True
-                        break
+                while len(plans) < 2 and (block := next(bounds, None)) is not None:
+                    plans.append(planner.submit(self._plan, *block))
+                while plans and len(planned) + len(under_way) <= (ahead if threads else 0):
+                    steps, wanted = plans.popleft().result()
+                    if (block := next(bounds, None)) is not None:
+                        plans.append(planner.submit(self._plan, *block))
                     planned.append((steps, wanted, store.begin(wanted, executor)))
                     # Behind what the next block decodes, so that a thread that gathers seldom waits for another.
                     if len(planned) > 1:
                         under_way.append(self._submit(store, executor, *planned.popleft()))
-                if planned and (done or not under_way):
+                if planned and (not plans or not under_way):
                     under_way.append(self._submit(store, executor, *planned.popleft()))
                 if not under_way:
                     return
                 steps, wanted, future = under_way.popleft()
                 gathered = future.result()
-                following = under_way[0][0] if under_way else planned[0][0] if planned else None
-                self._release(store, steps, following)
+                self._release(store, steps)
                 del future
                 yield self._block(steps, wanted, gathered)
                 del gathered
         finally:
-            for _, _, future in under_way:
+            waiting: list[Future[Any]] = [*plans, *(entry[2] for entry in under_way)]
+            for future in waiting:
                 future.cancel()
             executor.shutdown(wait=True, cancel_futures=True)
             store.close()
+
+    def _plan(self, first: int, stop: int) -> tuple[Steps, Wanted]:
+        with self.stats.timed("plan_s"):
+            steps = self.span.steps(first, stop)
+            return steps, self.share.want(self.first_epoch, steps.positions)
 
     def _submit(
         self, store: Store, executor: Executor, steps: Steps, wanted: Wanted, needed: list[Future[Any]]
@@ -282,7 +288,7 @@ class Reading:
         with self.stats.timed("gather_s"):
             return store.gather(wanted)
 
-    def _release(self, store: Store, steps: Steps, following: Steps | None) -> None:
+    def _release(self, store: Store, steps: Steps) -> None:
         """Let go of what no later step needs."""
         span, num_records = self.span, max(1, self.share.num_records)
         if span.split.has_own_stream:
@@ -292,7 +298,6 @@ class Reading:
         else:
             place = span.start + (steps.first + len(steps.sizes)) * span.split.batch_size
         epoch, inside = divmod(place, num_records)
-        del following
         store.release(self.first_epoch + epoch, self.share.reached(inside))
 
     def _block(self, steps: Steps, wanted: Wanted, gathered: Gathered) -> Piece:

@@ -115,12 +115,17 @@ class Span:
         return (bases[:, None] + inside).reshape(-1)
 
     def blocks(self, steps_at_once: int) -> Iterator[Steps]:
-        """All steps, some at a time; few at first, so that the first batch does not wait for many."""
+        """All steps, some at a time."""
+        for first, stop in self.bounds(steps_at_once):
+            yield self.steps(first, stop)
+
+    def bounds(self, steps_at_once: int) -> Iterator[tuple[int, int]]:
+        """First and last (half-open) of some steps at a time; few at first, so that the first batch comes soon."""
         first = self.first_step
         at_once = max(1, steps_at_once // 4)
         while self.num_steps is None or first < self.num_steps:
             stop = first + at_once if self.num_steps is None else min(first + at_once, self.num_steps)
-            yield self.steps(first, stop)
+            yield first, stop
             first, at_once = stop, steps_at_once
 
     def consumed(self, steps: int) -> int:

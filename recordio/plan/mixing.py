@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -65,37 +66,55 @@ def permute(x: Array, n: int | Array, keys: Key, tweak: Array | int = 0) -> Arra
     Returns:
         int64[m], new.
     """
+    if isinstance(n, np.ndarray) or isinstance(tweak, np.ndarray):
+        sizes = np.broadcast_to(np.asarray(n, np.int64), x.shape)
+        return permute_among(x, np.arange(len(x)), sizes, keys, np.broadcast_to(np.uint64(tweak), x.shape))
     found = np.empty(len(x), np.int64)
+    root = math.isqrt(max(n - 1, 0)) + 1
+    domain = np.uint64(root), np.uint64(-(-n // root)), np.uint64(n)
     for start in range(0, len(x), _STRIDE):
         part = slice(start, start + _STRIDE)
-        found[part] = _permute(
-            np.asarray(x[part], np.uint64), n[part] if isinstance(n, np.ndarray) else n, keys,
-            tweak[part] if isinstance(tweak, np.ndarray) else np.uint64(tweak),
-        )  # fmt: skip
+        found[part] = _permute(np.asarray(x[part], np.uint64), domain, keys, np.uint64(tweak))
     return found
 
 
-def _permute(x: Array, n: int | Array, keys: Key, tweak: Any) -> Array:
-    width: Any
-    height: Any
-    bound: Any
-    if isinstance(n, np.ndarray):
-        width = _ceil_sqrt(n)
-        height = (-(-n // width)).astype(np.uint64)
-        width, bound = width.astype(np.uint64), n.astype(np.uint64)
-    else:
-        root = math.isqrt(max(n - 1, 0)) + 1
-        width, height, bound = np.uint64(root), np.uint64(-(-n // root)), np.uint64(n)
-    permuted = _rounds(x, width, height, keys, tweak)
-    outside = np.flatnonzero(permuted >= bound)
+def permute_among(x: Array, which: Array, sizes: Array, keys: Key, tweaks: Array) -> Array:
+    """Permute several domains at once.
+
+    Args:
+        x: int64[m], each within its domain.
+        which: int64[m], the ordinal of its domain.
+        sizes: int64[d], of the domains that are used at least 1.
+        tweaks: uint64[d], another permutation for each.
+
+    Returns:
+        int64[m], new: where each goes in its domain.
+    """
+    found = np.empty(len(x), np.int64)
+    widths = _ceil_sqrt(np.maximum(sizes, 1))
+    heights = -(-sizes // widths)
+    table = [array.astype(np.uint64) for array in (widths, heights, sizes)]
+    is_one = len(sizes) > 0 and bool((sizes == sizes[0]).all())
+    for start in range(0, len(x), _STRIDE):
+        part = which[start : start + _STRIDE]
+        # Division by one number is several times faster than by many.
+        domain = [array[0] if is_one else array[part] for array in table]
+        numbers = np.asarray(x[start : start + _STRIDE], np.uint64)
+        found[start : start + _STRIDE] = _permute(numbers, domain, keys, tweaks[part])
+    return found
+
+
+def _permute(x: Array, domain: Sequence[Any], keys: Key, tweak: Any) -> Array:
+    """Go round until every number is within its domain: width, height and size, each one or one for each x."""
+    permuted = _rounds(x, domain[0], domain[1], keys, tweak)
+    outside = np.flatnonzero(permuted >= domain[2])
     while len(outside):
-
-        def at(value: Any, places: Array = outside) -> Any:
-            return value[places] if isinstance(value, np.ndarray) else value
-
-        again = _rounds(permuted[outside], at(width), at(height), keys, at(tweak))
+        width, height, size, twist = (
+            value[outside] if isinstance(value, np.ndarray) else value for value in (*domain, tweak)
+        )
+        again = _rounds(permuted[outside], width, height, keys, twist)
         permuted[outside] = again
-        outside = outside[again >= at(bound)]
+        outside = outside[again >= size]
     return permuted
 
 

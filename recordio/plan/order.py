@@ -17,14 +17,14 @@ from typing import Literal
 import numpy as np
 
 from recordio.errors import RequestError
-from recordio.plan.mixing import Array, key, mix, permute, reverse_bits
+from recordio.plan.mixing import Array, key, mix, permute, permute_among, reverse_bits
 from recordio.plan.tape import Lanes, Segments, Tape
 
 Mode = Literal["auto", "exact", "pooled"]
 
 DEFAULT_POOL_SIZE = 256 << 20  # raw bytes
 MAX_EXACT_RECORDS = 1 << 20  # of an order that is exact without being asked to
-MAX_LANES = 64
+MAX_LANES = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,23 +118,30 @@ class PooledOrder:
     def find(self, epoch: int, positions: Array) -> tuple[Array, Array]:
         """The rows at positions of an epoch, and the segments that they lie in: int64[m] each."""
         lanes, segments = self.lanes, self.segments(epoch)
+        if not len(positions):
+            return np.empty(0, np.int64), np.empty(0, np.int64)
         lane = self._turn[positions & (self.num_lanes - 1)]
-        missing = lanes.missing[lane]
         place = positions >> (self.num_lanes.bit_length() - 1)
-        place += missing
-        window = place // lanes.window
-        first = window * lanes.window
-        size = np.minimum(first + lanes.window, missing + lanes.lengths[lane])
-        np.maximum(first, missing, out=first)
-        size -= first
-        place -= first
-        least, most = int(size.min(initial=0)), int(size.max(initial=0))
-        tweak = mix((lane << 40 | window).view(np.uint64))
+        place += lanes.missing[lane]
+        cell = place // lanes.window
+        # What holds for all of a window is found once: in cells of a table of lanes and windows.
+        lowest, highest = int(cell.min()), int(cell.max())
+        if (highest - lowest + 1) * self.num_lanes <= len(positions):
+            cell -= lowest
+            lane *= highest - lowest + 1
+            cell += lane
+            cell_lanes, cell_windows = np.divmod(
+                np.arange((highest - lowest + 1) * self.num_lanes), highest - lowest + 1
+            )
+            cell_windows += lowest
+        else:  # positions from all over: each has a cell of its own
+            cell_lanes, cell_windows, cell = lane, cell, np.arange(len(cell))
+        firsts, sizes, before = lanes.windows(cell_lanes, cell_windows)
+        place -= firsts[cell]
+        tweaks = mix((cell_lanes << 40 | cell_windows).view(np.uint64))
         keys = key(self._seed, epoch if self._reshuffles else 0, "window", *self._salt)
-        place = permute(place, most if least == most else size, keys, tweak)
-        place += first
-        place -= missing
-        place += lanes.starts[lane]
+        place = permute_among(place, cell, sizes, keys, tweaks)
+        place += before[cell]
         segment = np.searchsorted(segments.places, place, side="right") - 1
         place -= segments.places[segment]
         place += segments.rows[segment]

@@ -104,6 +104,16 @@ class Lanes:
         first = np.maximum(1, (turn + 1) * window // num_lanes)
         return Lanes(lengths=lengths, starts=np.cumsum(lengths) - lengths, missing=window - first, window=window)
 
+    def windows(self, lanes: Array, windows: Array) -> tuple[Array, Array, Array]:
+        """First record, number of records, and place on the tape of windows: int64[m] each, of int64[m].
+
+        Records count from the first missing one of the lane. Windows that a lane does not have are empty.
+        """
+        missing = self.missing[lanes]
+        firsts = np.maximum(windows * self.window, missing)
+        stops = np.minimum((windows + 1) * self.window, missing + self.lengths[lanes])
+        return firsts, np.maximum(stops - firsts, 0), self.starts[lanes] + firsts - missing
+
     def segments(self, tape: Tape, order: Array) -> Segments:
         """Cut the chunks of a tape, in the order of an epoch, where the lanes are cut."""
         counts = tape.counts[order]

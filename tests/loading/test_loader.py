@@ -523,6 +523,10 @@ def test_padded_batches_are_arrays(path: Path) -> None:
         dataset.padded_batch(4, padding_values={"id": 0, "list": 1.5, "word": ""})
 
 
+def _one() -> Iterator[int]:
+    yield 1
+
+
 @pytest.mark.parametrize(
     ("misuse", "says"),
     [
@@ -550,7 +554,7 @@ def test_padded_batches_are_arrays(path: Path) -> None:
         (lambda ds: ds.map(double, rng=True, batched=True), "rng"),
         (lambda ds: ds.with_options(threads=2), "workers"),
         (lambda ds: ds.prefetch(0), "max_queue_size"),
-        (lambda ds: recordio.from_generator(range, recordio.TensorSpec((), "int64")).batch(4), "Convert it"),
+        (lambda ds: recordio.from_generator(_one, SPEC["id"]).batch(4), "Convert it"),
         (lambda ds: recordio.convert(ds.repeat(2), "never"), "repeat out"),
         (lambda ds: recordio.convert(ds.batch(2), "never"), "Leave batch out"),
     ],

@@ -104,8 +104,8 @@ def test_seeds_and_epochs_are_not_added() -> None:
     [
         (1000, 10, "auto", None, ("exact", None, None)),
         (1 << 20, 10, "auto", None, ("exact", None, None)),
-        ((1 << 20) + 1, 1000, "auto", None, ("pooled", 64, 31_250)),  # beyond about a million
-        (100_000, 2_000, "auto", 10_000, ("pooled", 64, 156)),  # beyond the pool
+        ((1 << 20) + 1, 1000, "auto", None, ("pooled", 128, 15_625)),  # beyond about a million
+        (100_000, 2_000, "auto", 10_000, ("pooled", 128, 78)),  # beyond the pool
         (100_000, 2_000, "exact", 10_000, ("exact", None, None)),
         (1000, 10, "pooled", 500, ("pooled", 4, 125)),  # large chunks: fewer lanes
         (1000, 10, "pooled", 10, ("pooled", 1, 10)),  # a pool within a chunk
@@ -123,17 +123,17 @@ def test_lanes_refill_in_turn() -> None:
     """No batch meets more than a few new windows, though all chunks and lanes have the same size (section 4)."""
     tape = tape_of([[50] * 64] * 64)
     total = tape.num_records
-    parameters = resolve(total, len(tape), "pooled", 64 * 150, default_pool=1)
-    assert (parameters.lanes, parameters.window) == (64, 150)
+    parameters = resolve(total, len(tape), "pooled", 128 * 150, default_pool=1)
+    assert (parameters.lanes, parameters.window) == (128, 150)
     order = PooledOrder(tape, parameters, 0)
     positions = np.arange(total)
-    lane = reverse_bits(64)[positions % 64]
-    window = (positions // 64 + order.lanes.missing[lane]) // 150
+    lane = reverse_bits(128)[positions % 128]
+    window = (positions // 128 + order.lanes.missing[lane]) // 150
     _, first = np.unique(lane * 1000 + window, return_index=True)  # the position that opens each window
     opened = np.bincount(first // 256)
-    assert opened[0] <= 66
+    assert opened[0] <= 130
     assert opened[1:].max() <= 3
-    assert len(first) / 64 <= total / 64 / 150 + 2
+    assert len(first) / 128 <= total / 128 / 150 + 2
 
 
 SCALE = """
