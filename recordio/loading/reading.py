@@ -15,8 +15,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import closing
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -307,8 +306,9 @@ class Reading:
         )
         if kept is not None:
             stops = np.searchsorted(kept, stops).tolist()
-        where = partial(_picked, wanted, kept)
-        return Piece(columns=gathered.columns, stops=stops, where=where)
+        return Piece(
+            columns=gathered.columns, stops=stops, where=lambda: wanted if kept is None else wanted.pick(kept)
+        )
 
     # -- finished --
 
@@ -466,15 +466,6 @@ def _join(runs: Sequence[_Run], new_array: Callable[..., Array]) -> _Run:
     if runs[0].positions is not None:
         positions = np.concatenate([run.all_positions() for run in runs])
     return _Run(columns, runs[0].first, positions)
-
-
-def _picked(wanted: Wanted, kept: Array | None) -> Wanted:
-    if kept is None:
-        return wanted
-    epochs = wanted.epochs if isinstance(wanted.epochs, int) else wanted.epochs[kept]
-    return replace(
-        wanted, epochs=epochs, positions=wanted.positions[kept], numbers=wanted.numbers[kept], rows=wanted.rows[kept]
-    )
 
 
 class _Inline(Executor):

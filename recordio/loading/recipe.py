@@ -248,8 +248,8 @@ class Share:
             return whole
 
         return Wanted(
-            epochs=joined("epochs"), positions=joined("positions"), numbers=joined("numbers"),
-            segments=joined("segments"), rows=joined("rows"),
+            epochs=joined("epochs"), positions=joined("positions"), segments=joined("segments"), rows=joined("rows"),
+            find_numbers=lambda: joined("numbers"),
         )  # fmt: skip
 
     def _want(self, epoch: int, positions: Array) -> Wanted:
@@ -258,22 +258,29 @@ class Share:
         segments = None
         if order is None:
             rows = places
-            numbers = recipe.view.at(places) if self._own_tape is None else self._natural.at(places)
+            view = recipe.view if self._own_tape is None else self._natural
         elif isinstance(order, ExactOrder):
             rows = order.rows(epoch, places)
-            in_view = rows if self._own_tape is None else self._own_tape.rows_at(rows)
-            numbers = recipe.view.ascending.at(in_view)
+            view = recipe.view.ascending if self._own_tape is None else self._rows_of_tape
         else:
             rows, segments = order.find(epoch, places)
-            numbers = recipe.view.ascending.at(rows)
-        return Wanted(epochs=epoch, positions=positions, numbers=numbers, segments=segments, rows=rows)
+            view = recipe.view.ascending
+        return Wanted(
+            epochs=epoch, positions=positions, segments=segments, rows=rows, find_numbers=lambda: view.at(rows)
+        )
+
+    @cached_property
+    def _rows_of_tape(self) -> View:
+        """Under FILE: the records of its shards, ascending."""
+        tape = self.tape
+        return View(self.recipe.view.ascending.at(tape.rows_at(np.arange(tape.num_records, dtype=np.int64))))
 
     @cached_property
     def _natural(self) -> View:
         """Under FILE, without a shuffle: the records of its shards, in the order of the view."""
         view, tape = self.recipe.view, self.tape
         if view.is_ascending:
-            return View(view.ascending.at(tape.rows_at(np.arange(tape.num_records, dtype=np.int64))))
+            return self._rows_of_tape
         numbers = view.at(np.arange(len(view), dtype=np.int64))
         shard_of_chunk, _, ends = self.recipe.reader.chunk_table()
         shards = shard_of_chunk[np.searchsorted(ends, numbers, side="right")]

@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -63,23 +64,38 @@ class RangeReader(RowReader, Protocol):
     ) -> list[SegmentRows] | None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Wanted:
     """Rows of a block, in the order in which they are handed out; int64[m] each.
 
     Attributes:
         epochs: number of the epoch of each, or one for all.
         positions: within the epoch.
-        numbers: record numbers.
         segments: of a pooled order.
         rows: rows, or places among the held ones.
+        find_numbers: gives the record numbers, which only some ways of reading need.
     """
 
     epochs: Array | int
     positions: Array
-    numbers: Array
     segments: Array | None = None
     rows: Array
+    find_numbers: Callable[[], Array]
+
+    @cached_property
+    def numbers(self) -> Array:
+        """Record numbers."""
+        return self.find_numbers()
+
+    def pick(self, places: Array) -> Wanted:
+        """Some of the rows."""
+        return Wanted(
+            epochs=self.epochs if isinstance(self.epochs, int) else self.epochs[places],
+            positions=self.positions[places],
+            segments=None if self.segments is None else self.segments[places],
+            rows=self.rows[places],
+            find_numbers=lambda: self.numbers[places],
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,17 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from bench_parts import memory
-from bench_parts.speed import BATCH_SIZE, PIECE_SIZE, Cell, access_cells, read_cells, write_cells, write_data_set
+from bench_parts.speed import (
+    BATCH_SIZE,
+    PIECE_SIZE,
+    SHUFFLE_COPIES,
+    Cell,
+    access_cells,
+    read_cells,
+    shuffle_cells,
+    write_cells,
+    write_data_set,
+)
 from bench_parts.workloads import NAMES, make_workload
 
 _SIZE, _QUICK_SIZE = 192 << 20, 8 << 20
@@ -53,7 +64,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--json", action="store_true", help="one JSON object on stdout")
     add("--workloads", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help=f"some of {', '.join(NAMES)}")
     add("--threads", nargs="+", type=int, default=[1, 2], metavar="N", help="of recordio and of the peer (1 2)")
-    add("--only", choices=["write", "read", "access"], help="some of the cells")
+    add("--only", choices=["write", "read", "shuffle", "access"], help="some of the cells")
     add("--size", type=int, metavar="BYTES", help=f"of a workload ({_SIZE}; --memory: {_MEMORY_SIZE})")
     add("--repeats", type=int, metavar="N", help="rounds, after one that is not measured (5; --quick: 1)")
     add("--level", type=int, default=3, help="of zstd (3)")
@@ -117,6 +128,12 @@ def _cells(options: argparse.Namespace, workload: Any, path: str, fast: str, slo
     if options.only in (None, "read"):
         for threads in options.threads:
             yield from read_cells(workload, path, threads=threads, **common)
+    if options.only in (None, "shuffle") and workload.name == "digits":
+        shuffled = os.path.join(fast, "shuffle")
+        write_data_set(workload, shuffled, level=options.level, copies=SHUFFLE_COPIES, num_shards=16)
+        for threads in options.threads:
+            yield from shuffle_cells(workload, shuffled, threads=threads, **common)
+        shutil.rmtree(shuffled)
     if options.only in (None, "access"):
         yield from access_cells(workload, path, seed=options.seed, **common)
 

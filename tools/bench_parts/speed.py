@@ -3,6 +3,7 @@
     write      Writer.write_batch and commit     against   zstd alone on the same bytes, in 64 KiB pieces
     read       for batch in ds.batch(256)        against   zstd alone on the same frames (raw: pread and CRC)
     project    the label alone                   against   all columns, in records/s
+    shuffle    exact, and pooled                 against   reading in order on as many threads
 
 Peers are made as fast as they can be: what they work on is in memory (frames) or in the page cache (raw chunks), a task
 of a peer is a whole chunk or more, and with one thread there is no pool at all. The peer of what is stored raw reads it
@@ -30,6 +31,7 @@ import recordio
 from bench_parts.timing import interleave, speed_ratio
 from bench_parts.workloads import Workload
 from recordio.format.codec import CODEC_ZSTD
+from recordio.plan.order import Mode
 from recordio.reader import open_data_set
 from recordio.storage import LocalStorage, WriteHandle
 
@@ -41,6 +43,8 @@ HOT_SIZE = 1 << 20  # of the buffer that raw bytes are read into again and again
 WRITE_TARGET = 0.70
 READ_TARGET = 0.60
 PROJECT_TARGET = 20.0
+SHUFFLE_TARGET = 0.70
+SHUFFLE_COPIES = 4  # of the workload: a pooled shuffle is for what does not fit its pool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +164,46 @@ def read_cells(workload: Workload, path: str, *, threads: int, repeats: int) -> 
     yield _cell(workload, "project label", threads, workload.num_records / 1e3, "k/s", projection, full, PROJECT_TARGET)
 
 
+def shuffle_cells(workload: Workload, path: str, *, threads: int, repeats: int) -> Iterator[Cell]:
+    """Shuffled epochs against reading in order; and, for information, what of the time plans and batches take."""
+    dataset = recordio.open(path)
+    num_records = len(dataset)
+    in_order = dataset.batch(BATCH_SIZE).with_options(workers=threads)
+    modes: dict[str, Mode] = {"exact": "exact", "pooled": "pooled"}
+    loaders = {
+        what: dataset.shuffle(seed=0, mode=mode).batch(BATCH_SIZE).with_options(workers=threads)
+        for what, mode in modes.items()
+    }
+    shares: dict[str, list[float]] = {what: [] for what in loaders}
+
+    def epoch(what: str) -> Callable[[], None]:
+        def run() -> None:
+            iterator = iter(loaders[what])
+            count = 0
+            for batch in iterator:
+                count += len(batch["label"])
+            assert count == num_records
+            stats = iterator.stats()
+            work = sum(stats[f"{part}_s"] for part in ("plan", "assemble", "read", "verify", "decode", "gather"))
+            shares[what].append((stats["plan_s"] + stats["assemble_s"]) / work)
+
+        return run
+
+    def read() -> None:
+        for _ in in_order:
+            pass
+
+    peer, *shuffled = interleave([read, *map(epoch, loaders)], repeats)
+    for what, times in zip(loaders, shuffled, strict=True):
+        amount = num_records / 1e3
+        yield _cell(workload, f"shuffled, {what} (in order)", threads, amount, "k/s", times, peer, SHUFFLE_TARGET)
+        share = sorted(shares[what][1:])[len(shares[what][1:]) // 2]
+        yield Cell(
+            workload=workload.name, what=f"{what}: plan and assembly, share", threads=threads, ratio=share,
+            own=share * 100, peer=100, unit="%", target=None,
+        )  # fmt: skip
+
+
 def access_cells(workload: Workload, path: str, *, seed: int, repeats: int, num_records: int = 256) -> Iterator[Cell]:
     """Access by number against reading in order, in records/s; for information."""
     numbers = np.random.default_rng([seed, 1]).integers(0, workload.num_records, num_records)
@@ -191,11 +235,14 @@ def access_cells(workload: Workload, path: str, *, seed: int, repeats: int, num_
         yield _cell(workload, what, 1, num_records / 1e3, "k/s", times, scaled, None)
 
 
-def write_data_set(workload: Workload, path: str, *, level: int) -> None:
-    """The data set that the read cells read."""
-    with recordio.Writer(path, workload.signature, level=level, overwrite=True) as out:
-        for batch in workload.batches:
-            out.write_batch(batch)
+def write_data_set(
+    workload: Workload, path: str, *, level: int, copies: int = 1, num_shards: int | None = None
+) -> None:
+    """The data set that the read cells read; with several copies of the records, for the shuffle cells."""
+    with recordio.Writer(path, workload.signature, level=level, overwrite=True, num_shards=num_shards) as out:
+        for _ in range(copies):
+            for batch in workload.batches:
+                out.write_batch(batch)
 
 
 def _cell(
