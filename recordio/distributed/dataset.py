@@ -21,10 +21,11 @@ from recordio.batches import Batches, batch_spec
 from recordio.distributed.context import InputContext, as_input_context
 from recordio.distributed.options import AutoShardPolicy, InputOptions, InputReplicationMode, as_policy
 from recordio.distributed.values import Optional, PerReplica, PerReplicaSpec
-from recordio.errors import RequestError
+from recordio.errors import RequestError, StateError
 from recordio.loading.finishing import padded_spec
 from recordio.loading.loader import Loader, LoaderIterator
 from recordio.plan.splitting import REMAINDERS, Policy, Remainder, Split
+from recordio.plan.state import read_state
 from recordio.rows import LostRange
 from recordio.spec import TensorSpec
 from recordio.structure import CONTAINERS, children, rebuild
@@ -247,7 +248,9 @@ class DistributedDataset:
 
     def __iter__(self) -> DistributedIterator:
         """The steps of the next epoch."""
-        return self._loader.begin(DistributedIterator)
+        iterator = self._loader.begin(DistributedIterator)
+        iterator.dataset = self
+        return iterator
 
     def __getitem__(self, index: SupportsIndex) -> Any:
         """Step `index` of the pass that comes next, by arithmetic; IndexError out of range."""
@@ -278,12 +281,32 @@ class DistributedDataset:
         if self._loader.split.policy == "FUNCTION" and isinstance(states, Sequence) and len(states):
             if len(states) != self.context.num_input_pipelines:
                 raise RequestError(f"{len(states)} states for {self.context.num_input_pipelines} input pipelines")
+            found = [read_state(state) for state in states]
+            if len({(state.first_epoch, state.epoch, state.step) for state in found}) > 1:
+                cursors = ", ".join(
+                    f"pipeline {number} at step {state.step} of epoch {state.epoch}"
+                    for number, state in enumerate(found)
+                )
+                raise StateError(
+                    f"the pipelines were saved at different steps: {cursors}", advice="Load states of the same step"
+                )
             states = states[self.context.input_pipeline_id]
         self._loader.load_state_dict(states)
 
 
 class DistributedIterator(LoaderIterator):
-    """One pass of a distributed data set."""
+    """One pass of a distributed data set.
+
+    Attributes:
+        dataset: what is read.
+    """
+
+    dataset: DistributedDataset
+
+    @property
+    def element_spec(self) -> Any:
+        """The structure of a step, as that of the data set."""
+        return self.dataset.element_spec
 
     def get_next_as_optional(self) -> Optional:
         """The next step as an `Optional`, which is empty after the last one."""

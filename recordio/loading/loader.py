@@ -341,6 +341,7 @@ class Loader:
             share=self.share, span=span, finisher=self.finisher, mapper=self.recipe.mapper,
             options=self.recipe.options, stats=stats, first_epoch=first_epoch, by_record=self.by_record,
             is_dense=not self.is_distributed, drops=self.remainder == "drop",
+            has_peers=self.has_peers,
         )  # fmt: skip
 
     def check_memory(self) -> None:

@@ -89,13 +89,19 @@ class Reading:
     by_record: bool = False
     is_dense: bool = False
     drops: bool = False  # a last batch that is not full is left out
+    has_peers: bool = False  # other pipelines wait for our steps
 
     def ready(self) -> Generator[Ready]:
         """The steps, in order."""
         span = self.span
-        if (span.num_steps is not None and span.first_step >= span.num_steps) or (
-            span.num_steps is None and not span.num_records
-        ):
+        if span.num_steps is not None and span.first_step >= span.num_steps:
+            return
+        if span.num_steps is None and not span.num_records:
+            # Without an end here is without an end everywhere: where others wait for our steps, they are empty.
+            nothing = [empty(column) for column in self.finisher.schema.columns]
+            while self.has_peers:
+                step = self.finisher.step([nothing] * self._num_slots)
+                yield Ready(steps=[step], num_steps=1, num_records=0, nbytes=0)
             return
         with closing(self.pieces()) as pieces:
             yield from self._mapped(pieces) if self.mapper is not None else map(self._finished, pieces)
@@ -162,6 +168,8 @@ class Reading:
             count = available * split.num_pipelines // split.batch_size + split.num_pipelines + 1
         if span.num_steps is not None:
             count = min(count, span.num_steps - step)
+        if split.num_replicas == 1 and not split.has_own_stream:
+            return np.full((max(0, count), 1), split.batch_size)
         starts, stops = split.slots(step, step + max(0, count), span.length)
         sizes: Array = stops - starts
         if split.has_own_stream:
