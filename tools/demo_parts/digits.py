@@ -18,16 +18,17 @@ import recordio
 SIGNATURE = {
     "image": recordio.TensorSpec((8, 8), "uint8"),
     "label": recordio.TensorSpec((), "int64"),
+    "id": recordio.TensorSpec((), "int64"),
 }
 NUM_SHARDS = 4
 CHUNK_SIZE = 4096   # bytes; far below the default, so that a data set this small has many chunks to look at
 
 
 def digits() -> Iterator[dict[str, Any]]:
-    """One record per digit: an 8 by 8 image with values 0 to 16, and what it shows."""
+    """One record per digit: an 8 by 8 image with values 0 to 16, what it shows, and the number of the record."""
     bunch = load_digits()
-    for image, label in zip(bunch.images, bunch.target, strict=True):
-        yield {"image": image.astype("uint8"), "label": label}
+    for number, (image, label) in enumerate(zip(bunch.images, bunch.target, strict=True)):
+        yield {"image": image.astype("uint8"), "label": label, "id": number}
 
 
 def main(path: str) -> None:
@@ -45,6 +46,7 @@ def main(path: str) -> None:
         np.array_equal(everything["image"], bunch.images) and np.array_equal(everything["label"], bunch.target),
         "every image and label reads back as scikit-learn has it",
     )
+    check(np.array_equal(everything["id"], np.arange(len(dataset))), "every record's id is its number")
 
 
 if __name__ == "__main__":
