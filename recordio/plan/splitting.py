@@ -97,7 +97,7 @@ class Split:
         # P steps take one whole batch of the stream.
         ends = self._place(np.arange(self.num_pipelines + 1) * self.num_slots)
         if remainder == "drop":
-            return whole * self.num_pipelines + (int(np.searchsorted(ends, rest, side="right")) - 1 if rest else 0)
+            return whole * self.num_pipelines + int(np.searchsorted(ends, rest, side="right")) - 1
         if not num_records:
             return 0
         if not rest:  # where batches are smaller than replicas are many, the last steps may be without a record
