@@ -23,17 +23,32 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, Protocol, TypeVar, overload
 
 from recordio.errors import RequestError, WorkerError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_DEAD_WORKER_ADVICE = (
+DEAD_WORKER_ADVICE = (
     "It was killed (often for want of memory: use fewer workers), or it could not start (a script must make its calls "
     "under `if __name__ == '__main__':`)"
 )
+
+
+class Task(Protocol):
+    """What `ordered_map` needs of a future."""
+
+    def result(self) -> Any: ...
+
+    def cancel(self) -> bool: ...
+
+
+class Submitter(Protocol):
+    """What `ordered_map` needs of an executor."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any) -> Task:
+        """Run a function some time; its last argument is the item."""
 
 
 def default_workers() -> int:
@@ -82,7 +97,7 @@ def _exit_with_parent() -> None:
 
 @overload
 def ordered_map(
-    executor: Executor,
+    executor: Submitter,
     fn: Callable[[Item], Result],
     items: Iterable[Item],
     *,
@@ -94,7 +109,7 @@ def ordered_map(
 
 @overload
 def ordered_map(
-    executor: Executor,
+    executor: Submitter,
     fn: Callable[[Item], Result],
     items: Iterable[Item],
     *,
@@ -105,7 +120,7 @@ def ordered_map(
 
 
 def ordered_map(
-    executor: Executor,
+    executor: Submitter,
     fn: Callable[[Item], Result],
     items: Iterable[Item],
     *,
@@ -130,18 +145,18 @@ def ordered_map(
         WorkerError: a worker process died, or this is a fork of the process that began: its threads are not here.
         RequestError: window is below 1.
     """
-    return _ordered(executor, fn, items, check_window(window), describe, return_exceptions)
+    return _ordered(executor, fn, items, _check_window(window), describe, return_exceptions)
 
 
 def _ordered(
-    executor: Executor,
+    executor: Submitter,
     fn: Callable[[Item], Result],
     items: Iterable[Item],
     window: int,
     describe: Callable[[Item], str] | None,
     return_exceptions: bool,
 ) -> Generator[Result | Exception]:
-    pending: deque[tuple[int, Item, Future[Any]]] = deque()
+    pending: deque[tuple[int, Item, Task]] = deque()
     numbered = enumerate(items)
     stopped: Exception | None = None      # why nothing more is submitted
     exhausted = False
@@ -163,7 +178,7 @@ def _ordered(
                     stopped = error
                     break
                 try:
-                    pending.append((number, item, executor.submit(guarded, fn, item)))
+                    pending.append((number, item, executor.submit(_guarded, fn, item)))
                 except BrokenExecutor as error:
                     # An item that is under way is the likelier culprit; it says so itself when its turn comes.
                     stopped = _dead_worker(error, number, item, describe)
@@ -176,14 +191,14 @@ def _ordered(
                 result = future.result()
             except BrokenExecutor as error:
                 raise _dead_worker(error, number, item, describe) from error
-            # Nothing but the caller may keep a result alive while it waits at this yield.
-            del item, future
             if isinstance(result, _Failure):
                 if not return_exceptions:
                     raise result.error
                 result = result.error
-            yield result
-            del result
+            # Nothing but the caller may keep a result alive while this waits at its yield: no name here either.
+            handed_out = [result]
+            del item, future, result
+            yield handed_out.pop()
     finally:
         for _, _, future in pending:
             future.cancel()
@@ -204,7 +219,7 @@ def as_completed_map(
 
     Args and Raises: as for `ordered_map`.
     """
-    return _as_completed(executor, fn, items, check_window(window), describe)
+    return _as_completed(executor, fn, items, _check_window(window), describe)
 
 
 def _as_completed(
@@ -231,7 +246,7 @@ def _as_completed(
                     failures[sys.maxsize] = error
                     break
                 try:
-                    future = executor.submit(guarded, fn, item)
+                    future = executor.submit(_guarded, fn, item)
                 except BrokenExecutor as error:
                     failures[number] = _dead_worker(error, number, item, describe)
                     break
@@ -272,8 +287,7 @@ def _put(done: queue.SimpleQueue[tuple[int, Future[Any]]], number: int, future: 
     done.put((number, future))
 
 
-def check_window(window: int) -> int:
-    """Refuse a window that nothing fits in."""
+def _check_window(window: int) -> int:
     if window < 1:
         raise RequestError(f"window is {window}, but at least 1 item must be under way")
     return window
@@ -285,23 +299,15 @@ def _dead_worker(
     name = f"item {number}" if describe is None else describe(item)
     return WorkerError(
         f"a worker ended before its task was done: {name}, or one that was under way beside it ({error})",
-        advice=_DEAD_WORKER_ADVICE,
+        advice=DEAD_WORKER_ADVICE,
     )
 
 
-def guarded(fn: Callable[[Item], Result], item: Item) -> Result | _Failure:
-    """Call a function, and keep an exception of it as a value that can travel; `unwrapped` raises it."""
+def _guarded(fn: Callable[[Item], Result], item: Item) -> Result | _Failure:
     try:
         return fn(item)
     except Exception as error:  # noqa: BLE001  handed to the caller, who raises it
         return _Failure(error)
-
-
-def unwrapped(result: Any) -> Any:
-    """What `guarded` gave, or the exception that the function raised."""
-    if isinstance(result, _Failure):
-        raise result.error
-    return result
 
 
 class _Failure:

@@ -1,10 +1,12 @@
-"""Pools of their own for one iteration, whose workers may die: their work is named, or done again.
+"""A pool of its own for one iteration, whose workers may die: their work is named, or done again.
 
-    items -> [ executor, made when it is needed ] -> results, in the order of the items
-                a worker dies -> WorkerError with what was under way, or a new executor and the same work again
+    ordered_map -> _Replacing.submit -> [ executor, made when it is needed ]
+                                          a worker dies -> WorkerError with what was under way, or
+                                                           a new executor, and the same work again
 
-`recordio.execute.pool` maps over an executor that somebody else owns. Here the executor ends with the iteration, also
-where that is dropped or interrupted, and no process outlives it.
+Order, window and the exceptions of the function are `ordered_map`'s, in `recordio.execute.pool`, over an executor that
+somebody else owns. Here the executor ends with the iteration, also where that is dropped or interrupted, and no process
+outlives it. A worker that hangs, or is stopped (SIGSTOP), is not dead: it is waited for, and killed at the end.
 
 Source: design.md, section 5.
 """
@@ -12,31 +14,21 @@ Source: design.md, section 5.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
+from typing import Any
 
 from recordio.errors import WorkerError
-from recordio.execute.pool import Item, Result, check_window, guarded, unwrapped
+from recordio.execute.pool import DEAD_WORKER_ADVICE, Item, Result, ordered_map
 
-_PATIENCE_S = 1.0  # that processes get to end by themselves
-_SHOWN = 8  # items that an error lists
-_ADVICE = (
-    "It was killed (often for want of memory: use fewer workers), or it could not start (a script must make its calls "
-    "under `if __name__ == '__main__':`); with_options(replace_workers=True) replaces it and does its work again"
-)
-
-Value = TypeVar("Value")
-
-
-@dataclass(slots=True)
-class _Pending(Generic[Value]):
-    number: int
-    item: Value
-    future: Future[Any]
+_PATIENCE_S = 1.0       # that processes get to end by themselves, and then to obey SIGTERM
+_WATCH_S = 0.5          # between two looks for dead processes; one that is seen twice is a death
 
 
 def replacing_map(
@@ -53,133 +45,209 @@ def replacing_map(
     """Run a function over items on an executor of our own, and give the results in the order of the items.
 
     Nothing is made or submitted before the first `next`. Closing the iterator, dropping it or an exception cancels what
-    has not begun and ends the executor; a process that does not end within a second is killed, a thread is waited for.
+    has not begun, ends the executor and closes `items`. A process that does not end within about a second is
+    terminated, then killed; a thread is waited for.
 
     Args:
         make: makes the executor.
         fn, items, window, describe: as for `ordered_map`.
         replace_workers: make a new executor when a worker dies, and submit again what has no result yet.
-        max_deaths: times in a row that an item may be the first unfinished one when a worker dies.
-        on_death: called each time.
+        max_deaths: an item that is the earliest unfinished one at so many deaths in a row is given up.
+        on_death: called once for every executor that a death broke.
 
     Raises:
         Exception: what the function raised for the earliest item that failed.
-        WorkerError: a worker died; with everything that was under way. Or this is a fork of the process that began.
+        WorkerError: a worker died, with everything that was under way, the earliest first; or an item was given up; or
+            this is a fork of the process that began.
         RequestError: window is below 1.
     """
-    return _replacing(make, fn, items, check_window(window), describe, replace_workers, max_deaths, on_death)
+    pool = _Replacing(make, describe, replace_workers, max_deaths, on_death)
+    return _owning(pool, ordered_map(pool, fn, items, window=window, describe=describe), items)
 
 
-def _replacing(
-    make: Callable[[], Executor],
-    fn: Callable[[Item], Result],
-    items: Iterable[Item],
-    window: int,
-    describe: Callable[[Item], str] | None,
-    replace_workers: bool,
-    max_deaths: int,
-    on_death: Callable[[], object] | None,
-) -> Generator[Result]:
-    pending: deque[_Pending[Item]] = deque()
-    numbered = enumerate(items)
-    stopped: Exception | None = None  # why nothing more is submitted
-    exhausted = False
-    executor: Executor | None = None
-    suspect, deaths = -1, 0
+def _owning(pool: _Replacing, results: Generator[Result], items: Iterable[Item]) -> Generator[Result]:
     process_id = os.getpid()
     try:
-        while True:
-            if os.getpid() != process_id:
-                raise WorkerError(
-                    f"this was begun in process {process_id}, and its workers are not in this fork of it",
-                    advice="Begin a new iteration in each process",
-                )
-            while not exhausted and stopped is None and len(pending) < window:
-                try:
-                    number, item = next(numbered)
-                except StopIteration:
-                    exhausted = True
-                    break
-                except Exception as error:  # noqa: BLE001  raised below, after the results of the items before it
-                    stopped = error
-                    break
-                executor = make() if executor is None else executor
-                pending.append(_Pending(number, item, _submit(executor, fn, item)))
-                del item
-            if not pending:
-                if stopped is not None:
-                    raise stopped
-                return
-            first = pending[0]
-            try:
-                result = first.future.result()
-            except BrokenExecutor as error:
-                if on_death is not None:
-                    on_death()
-                suspect, deaths = first.number, deaths + 1 if first.number == suspect else 1
-                if not replace_workers or deaths >= max_deaths:
-                    raise _death(pending, describe, deaths if replace_workers else None, error) from error
-                assert executor is not None
-                _end(executor)
-                executor = make()
-                for entry in pending:
-                    if not entry.future.done() or entry.future.cancelled() or entry.future.exception() is not None:
-                        entry.future = _submit(executor, fn, entry.item)
-                continue
-            # Nothing but the caller may keep a result alive while it waits at this yield.
-            pending.popleft()
-            del first
-            value = unwrapped(result)
-            del result
-            yield value
-            del value
+        yield from results
     finally:
-        for entry in pending:
-            entry.future.cancel()
-        if executor is not None and os.getpid() == process_id:
-            _end(executor)
-        close = getattr(items, "close", None)
-        if close is not None:
-            close()
+        try:
+            if os.getpid() == process_id:       # a fork has the objects, but neither the threads nor the children
+                pool.end()
+        finally:
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()
 
 
-def _submit(executor: Executor, fn: Callable[[Item], Result], item: Item) -> Future[Any]:
+class _Replacing:
+    """Looks like an executor to `ordered_map`, and outlives those that it makes."""
+
+    def __init__(
+        self,
+        make: Callable[[], Executor],
+        describe: Callable[[Any], str] | None,
+        replace_workers: bool,
+        max_deaths: int,
+        on_death: Callable[[], object] | None,
+    ) -> None:
+        self._make = make
+        self._describe = describe
+        self._replace_workers = replace_workers
+        self._max_deaths = max_deaths
+        self._on_death = on_death
+        self._executor: Executor | None = None
+        self._pending: deque[_Attempt] = deque()    # submitted, and the result not yet taken
+        self._num_submitted = 0
+        self._suspect = -1      # number of the item that was the earliest unfinished one at the last death
+        self._num_deaths = 0    # of the suspect, in a row
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any) -> _Attempt:
+        attempt = _Attempt(self, self._num_submitted, fn, args, self._begin(fn, args))
+        self._num_submitted += 1
+        self._pending.append(attempt)
+        return attempt
+
+    def _begin(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Future[Any]:
+        if self._executor is None:
+            self._executor = self._make()
+        try:
+            # From Python 3.12 on, a broken pool holds its lock until its processes have ended: do not even ask.
+            if getattr(self._executor, "_broken", False):
+                raise BrokenExecutor("a worker ended before this was begun")
+            return self._executor.submit(fn, *args)
+        except BrokenExecutor as error:
+            # Told when its turn comes: an item that is under way is the likelier culprit.
+            broken: Future[Any] = Future()
+            broken.set_exception(error.with_traceback(None))
+            return broken
+
+    def take(self) -> Any:
+        """Wait for the result of the earliest attempt, through any number of deaths."""
+        while True:
+            try:
+                result = self._wait(self._pending[0].future)
+            except BrokenExecutor as error:
+                # Its traceback holds this frame, and with it the result that is taken next.
+                self._bury(error.with_traceback(None))
+            else:
+                self._pending.popleft()
+                return result
+
+    def _wait(self, future: Future[Any]) -> Any:
+        dead: set[BaseProcess] = set()
+        while True:
+            try:
+                return future.result(_WATCH_S)
+            except TimeoutError:
+                if future.done():       # just now, or the error is its own
+                    return future.result()
+            # An executor misses deaths: of a process that it began while it waited for another, and of one that was
+            # killed while it sent a result, the rest of which the executor goes on waiting for.
+            before, dead = dead, {process for process in _processes(self._executor) if not process.is_alive()}
+            if before & dead:
+                raise BrokenExecutor("a worker process ended, and its executor did not notice")
+
+    def _bury(self, error: BrokenExecutor) -> None:
+        """End the broken executor; then raise, or submit again what has no result."""
+        if self._on_death is not None:
+            self._on_death()
+        left = [attempt for attempt in self._pending if attempt.lacks_result()]
+        first = self._pending[0].number
+        self._num_deaths = self._num_deaths + 1 if first == self._suspect else 1
+        self._suspect = first
+        self._end_executor(0.0)     # what its other workers do is of no use any more
+        if not self._replace_workers or self._num_deaths >= self._max_deaths:
+            raise self._death([self._name(attempt) for attempt in left], error) from error
+        for attempt in left:
+            attempt.future = self._begin(attempt.fn, attempt.args)
+
+    def _name(self, attempt: _Attempt) -> str:
+        return f"item {attempt.number}" if self._describe is None else self._describe(attempt.args[-1])
+
+    def _death(self, names: list[str], error: BrokenExecutor) -> WorkerError:
+        if not self._replace_workers:
+            return WorkerError(
+                f"a worker ended before its task was done; under way: {'; '.join(names)} ({error})",
+                advice=f"{DEAD_WORKER_ADVICE}, or let it be replaced: with_options(replace_workers=True)",
+            )
+        beside = f", or one under way beside it did: {'; '.join(names[1:])}" if names[1:] else ""
+        return WorkerError(
+            f"{names[0]} killed its worker {self._num_deaths} times{beside} ({error})", advice=DEAD_WORKER_ADVICE
+        )
+
+    def _end_executor(self, patience_s: float) -> None:
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            _end(executor, patience_s)
+
+    def end(self) -> None:
+        self._pending.clear()
+        self._end_executor(_PATIENCE_S)
+
+
+@dataclass(slots=True, eq=False)
+class _Attempt:
+    """A future that outlives the executor that it was submitted to."""
+
+    pool: _Replacing
+    number: int                 # of the item, from 0
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]       # the last is the item
+    future: Future[Any]         # of the last time that it was submitted
+
+    def result(self) -> Any:
+        # `ordered_map` asks in the order in which it submits.
+        return self.pool.take()
+
+    def cancel(self) -> bool:
+        return self.future.cancel()
+
+    def lacks_result(self) -> bool:
+        future = self.future
+        return not future.done() or future.cancelled() or isinstance(future.exception(), BrokenExecutor)
+
+
+def _processes(executor: Executor | None) -> list[BaseProcess]:
+    # Nothing public tells them; None once it is shut down, no such attribute for threads.
+    return list((getattr(executor, "_processes", None) or {}).values())
+
+
+def _end(executor: Executor, patience_s: float) -> None:
+    """End an executor: its processes soon, its threads when they have done their task."""
+    processes = _processes(executor)
+    # When the interpreter ends, it has waited for the processes before, and starts no thread any more.
+    if not processes or not threading.main_thread().is_alive():
+        executor.shutdown(wait=True, cancel_futures=True)
+        return
+    results: Any = getattr(executor, "_result_queue", None)
+    # In a thread, because it waits for the processes, for ever if need be, and may need a lock until they have ended.
+    closer = threading.Thread(
+        target=executor.shutdown, kwargs={"wait": True, "cancel_futures": True}, name="recordio-end", daemon=True
+    )
+    closer.start()
+    left = processes
     try:
-        return executor.submit(guarded, fn, item)
-    except BrokenExecutor as error:
-        # Told when its turn comes: an item that is under way is the likelier culprit.
-        broken: Future[Any] = Future()
-        broken.set_exception(error)
-        return broken
-
-
-def _death(
-    pending: Iterable[_Pending[Item]], describe: Callable[[Item], str] | None, deaths: int | None, error: BrokenExecutor
-) -> WorkerError:
-    names = [
-        f"item {entry.number}" if describe is None else describe(entry.item)
-        for entry in pending
-        if not entry.future.done() or entry.future.cancelled() or entry.future.exception() is not None
-    ]
-    if deaths is not None:
-        return WorkerError(f"{names[0]} killed its worker {deaths} times ({error})", advice=_ADVICE.partition(";")[0])
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    under_way = "; ".join(names[:_SHOWN]) + more
-    return WorkerError(f"a worker ended before its task was done; under way: {under_way} ({error})", advice=_ADVICE)
-
-
-def _end(executor: Executor) -> None:
-    """End an executor: its processes within about a second, its threads when they have done their task."""
-    processes = list((getattr(executor, "_processes", None) or {}).values())
-    executor.shutdown(wait=not processes, cancel_futures=True)
-    deadline = time.monotonic() + _PATIENCE_S
-    for process in processes:
-        process.join(max(0.0, deadline - time.monotonic()))
-    for end in ("terminate", "kill"):
-        left = [process for process in processes if process.is_alive()]
+        left = _running(processes, patience_s)
+    finally:    # also where the waiting is interrupted
         for process in left:
-            getattr(process, end)()
-        for process in left:
-            process.join(_PATIENCE_S)
-    if processes:
-        executor.shutdown(wait=True)  # the thread that looks after them
+            process.terminate()
+        try:
+            left = _running(left, _PATIENCE_S)
+        finally:
+            for process in left:
+                process.kill()
+    _running(left, _PATIENCE_S)
+    closer.join(_PATIENCE_S)
+    if closer.is_alive() and results is not None:
+        # A result was cut off in the pipe. With our own end of it closed, nobody waits for the rest.
+        results._writer.close()
+        closer.join(_PATIENCE_S)
+
+
+def _running(processes: list[BaseProcess], timeout_s: float) -> list[BaseProcess]:
+    """Wait for processes to end, for some time all together, and return those that have not."""
+    deadline = time.monotonic() + timeout_s
+    left = [process.sentinel for process in processes]
+    while left and (ended := connection.wait(left, max(0.0, deadline - time.monotonic()))):
+        left = [sentinel for sentinel in left if sentinel not in ended]
+    return [process for process in processes if process.is_alive()]
