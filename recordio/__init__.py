@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from recordio.checks.verification import VerifyReport, verify
     from recordio.convert.report import ConversionReport
     from recordio.convert.sources import from_generator, from_pydataset
-    from recordio.dataset import Dataset, Shard, from_tensor_slices, from_tensors
-    from recordio.dataset import open_dataset as open
-    from recordio.dataset import zip_datasets as zip
+    from recordio.dataset import Dataset, Shard
     from recordio.distributed.context import InputContext
     from recordio.distributed.creator import DatasetCreator
     from recordio.distributed.dataset import (
@@ -35,6 +33,9 @@ if TYPE_CHECKING:
     from recordio.distributed.options import AutoShardPolicy, InputOptions, InputReplicationMode
     from recordio.distributed.planning import plan_reading, shuffle_quality
     from recordio.distributed.values import PerReplica, PerReplicaSpec, experimental_local_results
+    from recordio.doors import from_tensor_slices, from_tensors
+    from recordio.doors import open_dataset as open
+    from recordio.doors import zip_datasets as zip
     from recordio.errors import (
         ChecksumError,
         DataError,
@@ -68,7 +69,8 @@ _HOMES = {
     "recordio.convert.report": ("ConversionReport",),
     "recordio.convert.sources": ("from_generator", "from_pydataset"),
     "recordio.batches": ("Batches",),
-    "recordio.dataset": ("Dataset", "Shard", "from_tensor_slices", "from_tensors", "open", "zip"),
+    "recordio.dataset": ("Dataset", "Shard"),
+    "recordio.doors": ("from_tensor_slices", "from_tensors", "open", "zip"),
     "recordio.distributed.context": ("InputContext",),
     "recordio.distributed.creator": ("DatasetCreator",),
     "recordio.distributed.dataset": (

@@ -17,6 +17,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
+from recordio.arguments import whole_number
 from recordio.errors import RequestError, SignatureError
 from recordio.loading.finishing import Finisher, Padding, padded_spec
 from recordio.loading.loader import Loader, LoaderIterator, Place
@@ -131,20 +132,22 @@ class Batches(RefusedOperators):
 
     def take(self, count: int) -> Batches:
         """The first batches; all of them if count is -1."""
-        number = operator.index(count)
+        number = whole_number("count", count, least=-1)
         return self if number < 0 else self._on_rows(lambda view: view.slice(slice(number * self.batch_size)))
 
     def skip(self, count: int) -> Batches:
         """All batches but the first; none of them if count is -1."""
-        number = operator.index(count)
+        number = whole_number("count", count, least=-1)
         return self._on_rows(
             lambda view: view.slice(slice(len(view) if number < 0 else number * self.batch_size, None))
         )
 
     def shard(self, num_shards: int, index: int) -> Batches:
         """Every num_shards-th batch, from batch `index` on."""
-        if num_shards < 1 or not 0 <= index < num_shards:
-            raise RequestError(f"shard {index} of {num_shards}", advice="0 <= index < num_shards")
+        num_shards = whole_number("num_shards", num_shards, least=1)
+        index = whole_number("index", index, least=0)
+        if index >= num_shards:
+            raise RequestError(f"index {index} is not below num_shards {num_shards}")
 
         def change(view: View) -> View:
             places = np.arange(len(view), dtype=np.int64)
@@ -172,11 +175,7 @@ class Batches(RefusedOperators):
 
         None or -1 goes on without an end.
         """
-        number = None if count is None else operator.index(count)
-        if number is not None and number < -1:
-            raise RequestError(f"count {number} is below -1")
-        endless = number is None or number == -1 or self._passes is None
-        return self._with(_passes=None if endless else self._passes * number)  # type: ignore[operator]  # both are ints
+        return self._with(_passes=repeated(self._passes, count))
 
     def prefetch(self, buffer_size: int) -> Batches:
         """Keep so many batches ready ahead of the loop, or AUTOTUNE; the same as with_options(max_queue_size=...)."""
@@ -244,6 +243,18 @@ class Batches(RefusedOperators):
         if self._passes != 1:
             raise RequestError("batches are taken after repeat", advice="Take them first: loader.take(n).repeat(k)")
         return self._with(_recipe=self._recipe.on_rows(change))
+
+
+def repeated(before: int | None, count: int | None) -> int | None:
+    """Epochs of a repeat of a repeat; None without an end.
+
+    Raises:
+        RequestError: count is below -1. TypeError: no int.
+    """
+    if count is None:
+        return None
+    count = whole_number("count", count, least=-1)
+    return None if count == -1 or before is None else before * count
 
 
 def batch_spec(spec: Any, size: int | None) -> Any:

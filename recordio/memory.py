@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -76,14 +76,26 @@ class MemoryReader:
     ) -> Iterator[Rows]:
         """As `DataSetReader.stream`, in the caller's thread: there is nothing to decode."""
         del workers, on_corrupt, align, memory
-        for start, stop in ranges:
-            for low in range(start, stop, RUN_RECORDS):
-                high = min(stop, low + RUN_RECORDS)
-                with measured() as spent:
-                    columns = [
-                        owned(slice_rows(self.schema.columns[ordinal], self.columns[ordinal], low, high))
-                        for ordinal in ordinals
-                    ]
-                if stats is not None:
-                    stats.add_decoded(spent)
-                yield Rows(low, high, columns)
+
+        def read(low: int, high: int) -> list[ColumnValues]:
+            return [
+                owned(slice_rows(self.schema.columns[ordinal], self.columns[ordinal], low, high))
+                for ordinal in ordinals
+            ]
+
+        return read_runs(ranges, RUN_RECORDS, read, stats)
+
+
+def read_runs(
+    ranges: Sequence[tuple[int, int]], run_records: int, read: Callable[[int, int], list[ColumnValues]],
+    stats: Totals | None,
+) -> Iterator[Rows]:  # fmt: skip
+    """Rows of ranges in runs of so many, read one after the other in the caller's thread."""
+    for start, stop in ranges:
+        for low in range(start, stop, run_records):
+            high = min(stop, low + run_records)
+            with measured() as spent:
+                columns = read(low, high)
+            if stats is not None:
+                stats.add_decoded(spent)
+            yield Rows(low, high, columns)

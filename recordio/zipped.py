@@ -13,8 +13,8 @@ from recordio.buffers import Buffers
 from recordio.columns import Array, ColumnValues
 from recordio.format.checksum import digest
 from recordio.format.index import data_set_fingerprint
-from recordio.memory import MemoryReader
-from recordio.metering import Totals, measured
+from recordio.memory import MemoryReader, read_runs
+from recordio.metering import Totals
 from recordio.plan.view import View
 from recordio.reader import DataSetReader
 from recordio.rows import OnCorrupt, Rows
@@ -101,11 +101,6 @@ class ZipReader:
     ) -> Iterator[Rows]:
         """As `DataSetReader.stream`, in the caller's thread."""
         del workers, on_corrupt, align, memory
-        for start, stop in ranges:
-            for low in range(start, stop, _RUN_RECORDS):
-                high = min(stop, low + _RUN_RECORDS)
-                with measured() as spent:
-                    columns = self.rows(np.arange(low, high, dtype=np.int64), ordinals)
-                if stats is not None:
-                    stats.add_decoded(spent)
-                yield Rows(low, high, columns)
+        return read_runs(
+            ranges, _RUN_RECORDS, lambda low, high: self.rows(np.arange(low, high, dtype=np.int64), ordinals), stats
+        )

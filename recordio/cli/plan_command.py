@@ -12,9 +12,9 @@ from recordio.cli.app import common_options
 from recordio.cli.bars import shown_progress
 from recordio.cli.console import answer_console, print_json, print_table, printable
 from recordio.cli.verify_command import counted
-from recordio.dataset import open_dataset
 from recordio.distributed.options import AutoShardPolicy
 from recordio.distributed.planning import ReadingPlan, plan_reading, shuffle_quality
+from recordio.doors import open_dataset
 from recordio.plan.quality import ShuffleQuality
 from recordio.plan.splitting import REMAINDERS
 from recordio.progress import format_size

@@ -72,7 +72,7 @@ def _open_arrays(path: str, signature: Any) -> Source:
 
 
 def _open_dataset(path: str, signature: Any) -> Source:
-    from recordio.dataset import open_dataset
+    from recordio.doors import open_dataset
 
     return as_source(open_dataset(path), signature)
 

@@ -26,7 +26,7 @@ from recordio.convert.report import ConversionReport, report_on
 from recordio.convert.sources import as_source
 from recordio.convert.tasks import Tracker, say_inferred
 from recordio.convert.writing import ShardRun
-from recordio.dataset import open_dataset
+from recordio.doors import open_dataset
 from recordio.errors import RecordIOError, RequestError, SignatureError, SourceError
 from recordio.execute.pool import default_workers
 from recordio.format.footer import decode_metadata

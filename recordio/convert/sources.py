@@ -22,7 +22,8 @@ from recordio.convert.generators import GeneratorSource, IterableSource, from_ge
 from recordio.convert.pieces import Part, Piece, Source, is_mapping, is_table
 from recordio.convert.pydataset import PyDatasetSource, from_pydataset, is_pydataset
 from recordio.convert.sequences import SequenceSource
-from recordio.dataset import Dataset, from_tensor_slices
+from recordio.dataset import Dataset
+from recordio.doors import from_tensor_slices
 from recordio.errors import RequestError, SourceError
 from recordio.schema import Schema
 from recordio.values.ragged_tensors import as_numpy

@@ -12,12 +12,12 @@ variables.
 from __future__ import annotations
 
 import json
-import operator
 import os
 import sys
 from collections.abc import Mapping
 from typing import Any
 
+from recordio.arguments import whole_number
 from recordio.errors import RequestError
 
 _NOTHING = "nothing: one process"
@@ -52,9 +52,9 @@ class InputContext:
         Raises:
             RequestError: one is out of range, or R is no multiple of P. TypeError: no int.
         """
-        pipelines = _checked("num_input_pipelines", num_input_pipelines, 1)
-        pipeline = _checked("input_pipeline_id", input_pipeline_id, 0)
-        replicas = _checked("num_replicas_in_sync", num_replicas_in_sync, 1)
+        pipelines = whole_number("num_input_pipelines", num_input_pipelines, least=1)
+        pipeline = whole_number("input_pipeline_id", input_pipeline_id, least=0)
+        replicas = whole_number("num_replicas_in_sync", num_replicas_in_sync, least=1)
         if pipeline >= pipelines:
             raise RequestError(
                 f"input_pipeline_id {pipeline} of num_input_pipelines {pipelines}", advice="They count from 0"
@@ -98,7 +98,7 @@ class InputContext:
         Raises:
             RequestError: they would differ from replica to replica.
         """
-        size = _checked("global_batch_size", global_batch_size, 0)
+        size = whole_number("global_batch_size", global_batch_size, least=0)
         if size % self._num_replicas_in_sync:
             raise RequestError(
                 f"the global_batch_size {size} is not divisible by num_replicas_in_sync {self._num_replicas_in_sync}",
@@ -175,18 +175,6 @@ def _restored(pipelines: int, pipeline: int, replicas: int, detected_from: str) 
     context = InputContext(pipelines, pipeline, replicas)
     context._detected_from = detected_from
     return context
-
-
-def _checked(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool):
-        raise TypeError(f"{name} is an int, not {value!r}")
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} is an int, not {value!r}") from None
-    if number < least:
-        raise RequestError(f"{name} {number} is below {least}")
-    return number
 
 
 _Found = tuple[str, int, int]  # where, pipelines, pipeline

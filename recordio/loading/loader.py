@@ -26,7 +26,6 @@ from recordio.loading.finishing import Finisher
 from recordio.loading.options import least_memory
 from recordio.loading.reading import Reading, Ready
 from recordio.loading.recipe import Recipe, Share
-from recordio.loading.rows import Wanted
 from recordio.metering import Totals, clock
 from recordio.plan.epoch import Span
 from recordio.plan.splitting import Remainder, Split, num_steps
@@ -180,8 +179,8 @@ class LoaderIterator(Iterator[Any]):
 
     def __del__(self) -> None:
         # A loop that was left by `break` drops its iterator; where it stood is asked of the loader then.
-        place = self._loader.place
-        if place.number == self._number and place.is_open:
+        place = getattr(self, "_loader", None) and self._loader.place
+        if place and place.number == getattr(self, "_number", None) and place.is_open:
             place.left = self._state()
 
     def state_dict(self) -> dict[str, Any]:
@@ -209,10 +208,10 @@ class LoaderIterator(Iterator[Any]):
 
         Returns:
             records, batches, bytes: handed out. elapsed_s since the pass began; waited_s: of that, in `next`. Of
-            threads, so that their sum may be more than what elapsed: read_s files, verify_s checksums, decode_s
-            decompression and what belongs to it, gather_s putting shuffled records together, map_s the user's
-            functions. Of the caller's thread: plan_s which records come next, assemble_s making batches. num_deaths:
-            workers that were replaced.
+            threads, so that their sum may be more than what elapsed: plan_s which records come next, read_s files,
+            verify_s checksums, decode_s decompression and what belongs to it, gather_s putting shuffled records
+            together, map_s the user's functions. Of the caller's thread: assemble_s making batches. num_deaths: workers
+            that died.
         """
         totals, listed = self.totals, self._listed
         part = 0.0 if listed is None else self._in_list / max(1, listed.num_steps)
@@ -284,13 +283,7 @@ class Loader:
             return [split] * len(self.streams), list(self.streams)
         if not split.has_own_stream or split.policy == "FUNCTION":
             return [split], [self.recipe.num_records * repeats]
-        splits = [
-            Split(
-                policy=split.policy, num_pipelines=split.num_pipelines, pipeline_id=number,
-                num_replicas=split.num_replicas, batch_size=split.batch_size,
-            )
-            for number in range(split.num_pipelines)
-        ]  # fmt: skip
+        splits = [replace(split, pipeline_id=number) for number in range(split.num_pipelines)]
         if split.policy == "OFF":
             return splits, [self.recipe.num_records * repeats] * len(splits)
         tape = self.recipe.tape
@@ -364,7 +357,7 @@ class Loader:
         """The loaders of all pipelines; a shared stream is one."""
         split = self.split
         if not split.has_own_stream or split.policy == "FUNCTION":
-            return [replace(self, split=Split(batch_size=split.batch_size), remainder=self.remainder)]
+            return [replace(self, split=Split(batch_size=split.batch_size))]
         return [
             replace(self, split=replace(split, pipeline_id=number), place=self.place.copied())
             for number in range(split.num_pipelines)
@@ -394,11 +387,6 @@ class Loader:
         if self.by_record:
             return next(iter(self.finisher.records(columns)))
         return self.finisher.steps(columns, stops, self.split.num_slots)[0]
-
-    def want(self, index: int, epoch: int) -> Wanted:
-        """Which records step `index` of an epoch holds here, slot after slot."""
-        steps = self.span().steps(index, index + 1)
-        return self.share.want(epoch, steps.positions)
 
     # -- passes --
 

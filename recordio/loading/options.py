@@ -5,10 +5,10 @@ The names are those of `keras.utils.PyDataset`. Nothing here changes a batch.
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from recordio.arguments import whole_number
 from recordio.errors import RequestError
 from recordio.execute.pool import default_workers
 
@@ -80,17 +80,11 @@ _LEAST = {"workers": 0, "max_queue_size": 1, "memory": 1}
 
 
 def _number(name: str, value: Any) -> int | None:
-    if isinstance(value, bool):
-        raise TypeError(f"{name} is an int, not {value!r}")
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} is an int, not {value!r}") from None
-    if number == AUTOTUNE and name in ("workers", "max_queue_size"):
+    can_be_tuned = name in ("workers", "max_queue_size")
+    number = whole_number(name, value, least=min(_LEAST[name], AUTOTUNE) if can_be_tuned else _LEAST[name])
+    if number == AUTOTUNE:
         return None
-    if number < _LEAST[name]:
-        raise RequestError(f"{name} {number} is below {_LEAST[name]}")
-    return number
+    return whole_number(name, number, least=_LEAST[name])
 
 
 def least_memory(held: int) -> int:

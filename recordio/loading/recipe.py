@@ -19,9 +19,12 @@ from typing import Any
 import numpy as np
 
 from recordio.errors import RequestError
+from recordio.loading.decoding import Decoder
+from recordio.loading.held import HeldRows
 from recordio.loading.mapping import Mapper, MapStage, MapTask, make_mapper
 from recordio.loading.options import Options
-from recordio.loading.rows import Banks, Decoder, HeldRows, NumberedRows, PooledRows, Store, Wanted
+from recordio.loading.pooled import Banks, PooledRows
+from recordio.loading.rows import NumberedRows, Store, Wanted
 from recordio.memory import MemoryReader
 from recordio.metering import Totals
 from recordio.plan.epoch import by_epoch

@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("storage", "lock", "process_local", "progress"),
     # Higher in design.md's drawing, but it needs nothing of what is below: readers and writers may run on a pool.
     ("execute.",),
-    ("rows", "indices"),
+    ("rows", "indices", "arguments"),
     ("shards.",),
     ("job", "job_paths"),
     ("stream",),
@@ -40,7 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("writer", "reader"),
     ("memory", "zipped"),
     ("loading.", "refusals"),
-    ("dataset", "batches"),
+    ("dataset", "batches", "doors"),
     ("checks.",),
     ("distributed.", "convert."),
     ("adapters.",),

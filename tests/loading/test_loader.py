@@ -575,3 +575,14 @@ def test_a_shuffle_can_be_converted(path: Path, tmp_path: Path) -> None:
     picked = recordio.open(path).subset([5, 3, 5])
     recordio.convert(picked, tmp_path / "picked")
     assert [one["id"] for one in recordio.open(tmp_path / "picked")] == [5, 3, 5]
+
+
+def test_memory_that_runs_out_while_all_rows_are_put_together_is_raised(path: Path, monkeypatch) -> None:
+    """Where nobody waits for the tasks themselves, a failure must not become a wait without an end."""
+
+    def fail(*_: Any) -> Any:
+        raise MemoryError("no more")
+
+    monkeypatch.setattr("recordio.loading.held.HeldRows._assemble", fail)
+    with pytest.raises(MemoryError):
+        next(iter(ORDERS["exact"](recordio.open(path)).batch(64)))
