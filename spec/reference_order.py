@@ -105,13 +105,28 @@ def batches_of(n: int, size: int, lanes: int, epochs: int = 1, start: int = 0) -
     return [sorted(range(c, min(c + size, n * epochs)), key=place) for c in range(start, n * epochs, size)]
 
 # ---- Section 6: splitting. A slot is [start, stop) in a stream; slots are given as [step][pipeline][r].
-def shared_slots(policy: str, total: int, size: int, pipelines: int, replicas: int) -> list[list[list[list[int]]]]:
+def parts_of(batch: list[int], lanes: int, replicas: int) -> list[int]:
+    """Sizes of the parts of a batch that lies in one epoch; lanes is 1 unless the order is pooled."""
+    smaller, left = divmod(len(batch), replicas)
+    if lanes == 1:
+        return even(len(batch), replicas)
+    sizes: list[int] = []
+    for k in range(replicas):
+        below = sum(reverse(p % lanes, lanes) * replicas < (k + 1) * lanes for p in batch)
+        larger = left == replicas - k or (left > 0 and below > sum(sizes) + smaller)
+        left -= larger
+        sizes.append(smaller + larger)
+    return sizes
+
+def shared_slots(
+    policy: str, total: int, size: int, pipelines: int, replicas: int, lanes: int,
+) -> list[list[list[list[int]]]]:
     local = replicas // pipelines
     steps = []
-    for c in range(0, total, size):
-        n = min(size, total - c)
+    for batch in batches_of(total, size, lanes):
+        c, n = min(batch), len(batch)
         if policy == "AUTO":
-            ends = [*itertools.accumulate(even(n, replicas), initial=c)]
+            ends = [*itertools.accumulate(parts_of(batch, lanes, replicas), initial=c)]
             parts = [[[*ends[i * local + r:i * local + r + 2]] for r in range(local)] for i in range(pipelines)]
         else:
             b = -(-n // replicas)
@@ -163,7 +178,10 @@ LAYOUTS = [     # records of each chunk, shard by shard; step: only every such r
     ([[64] * 4, [64] * 4, [17]], 1, 300), ([[50] * 6] * 3, 3, 100), ([[2] * 40] * 6, 1, 1000),
     ([[300], [7], [90, 11]], 1, 20), ([[8] * 12] * 3, 1, 40),
 ]
-SPLITS = [(1, 1, 4), (1, 2, 5), (2, 2, 7), (2, 4, 10), (3, 6, 8), (2, 4, 3), (4, 4, 2)]      # P, R, G
+SPLITS = [      # P, R, G, pool
+    (1, 1, 4, 12), (1, 2, 5, 12), (2, 2, 7, 12), (2, 4, 10, 12), (3, 6, 8, 12), (2, 4, 3, 12), (4, 4, 2, 12),
+    (2, 4, 10, 64), (3, 6, 20, 64), (5, 5, 13, 64),
+]
 
 
 def view_of(layout: list[list[int]], step: int = 1) -> View:
@@ -197,23 +215,24 @@ def vectors() -> dict[str, object]:
         batches.append([n, size, lanes, epochs, start, batches_of(n, size, lanes, epochs, start)])
     view = view_of([[9, 7], [], [8], [6, 6, 1], [12], [3, 3]])
     total = sum(map(len, itertools.chain(*view)))
-    for p, r, g in SPLITS:
+    for p, r, g, pool in SPLITS:
         for policy in ("AUTO", "DATA", "OFF", "FILE"):
             shared = policy in ("AUTO", "DATA")
             views = [shards_of(view, i, p) for i in range(p)] if policy == "FILE" else [view] * (1 if shared else p)
             streams = []
             for i, own in enumerate(views):
-                order = order_of(own, "pooled", 12, 1, 0, *((p, i + 1) if policy == "FILE" else (0, 0)))
+                order = order_of(own, "pooled", pool, 1, 0, *((p, i + 1) if policy == "FILE" else (0, 0)))
                 places = itertools.chain(*batches_of(len(order.rows), g, order.lanes))
                 numbers = sorted(itertools.chain(*itertools.chain(*own)))
                 streams.append({"resolved": order[:3], "records": [numbers[order.rows[q]] for q in places]})
             totals = [len(stream["records"]) for stream in streams]
             steps = {name: num_steps(policy, name, totals, g, r) for name in ("empty", "pad", "drop", "error")}
-            slots = shared_slots(policy, total, g, p, r) if shared else own_slots(totals, g, r, steps["empty"])
-            case = {"policy": policy, "P": p, "R": r, "G": g, "streams": streams}
+            slots = (shared_slots(policy, total, g, p, r, order.lanes or 1) if shared
+                     else own_slots(totals, g, r, steps["empty"]))
+            case = {"policy": policy, "P": p, "R": r, "G": g, "pool": pool, "streams": streams}
             splits.append({**case, "slots": slots, "steps": steps})
     names, ends = ("empty", "pad", "drop", "error"), []
-    for p, r, g in SPLITS:
+    for p, r, g, _ in SPLITS:
         cases = [(policy, [n] * p) for policy in ("AUTO", "OFF") for n in (0, 1, g - 1, g, g * p, 3 * g * p + 1, 120)]
         for policy, totals in [*cases, ("FILE", [9, 20, 3, 11, 7, 30][:p]), ("FILE", [40] * p)]:
             ends.append([policy, p, r, g, totals, [num_steps(policy, name, totals, g, r) for name in names]])

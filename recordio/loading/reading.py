@@ -155,7 +155,7 @@ class Reading:
                 yield self._piece(_join(held, buffers.empty), np.array([[num_held]]))
             return
         if span.num_steps is not None and step < span.num_steps:
-            starts, stops = span.split.slots(step, span.num_steps, span.length)
+            starts, stops = span.slots(step, span.num_steps)
             rest = _join(held, buffers.empty) if held else _Run([empty(column) for column in columns], span.start)
             yield self._piece(rest, stops - starts)
 
@@ -170,7 +170,7 @@ class Reading:
             count = min(count, span.num_steps - step)
         if split.num_replicas == 1 and not split.has_own_stream:
             return np.full((max(0, count), 1), split.batch_size)
-        starts, stops = split.slots(step, step + max(0, count), span.length)
+        starts, stops = span.slots(step, step + max(0, count))
         sizes: Array = stops - starts
         if split.has_own_stream:
             ends = np.cumsum(sizes.sum(axis=1))
@@ -191,7 +191,7 @@ class Reading:
         numbers: Any = recipe.view.numbers
         position = span.start
         if span.split.has_own_stream:
-            starts, _ = span.split.slots(span.first_step, span.first_step + 1, span.length)
+            starts, _ = span.slots(span.first_step, span.first_step + 1)
             position = int(starts[0, 0])
         while span.total is None or position < span.total:
             epoch_start = position // num_records * num_records
@@ -300,7 +300,7 @@ class Reading:
         span, num_records = self.span, max(1, self.share.num_records)
         if span.split.has_own_stream:
             last = steps.first + len(steps.sizes)
-            starts, _ = span.split.slots(last, last + 1, span.length)
+            starts, _ = span.slots(last, last + 1)
             place = int(starts[0, 0]) // span.split.sorted_size * span.split.sorted_size
         else:
             place = span.start + (steps.first + len(steps.sizes)) * span.split.batch_size

@@ -67,11 +67,6 @@ class Span:
             return self.limit
         return None if self.repeats is None else self.num_records * self.repeats
 
-    @property
-    def length(self) -> int | None:
-        """Records of the stream from `start` on."""
-        return None if self.total is None else self.total - self.start
-
     @cached_property
     def stream(self) -> Stream:
         """The order in which positions are handed out."""
@@ -80,9 +75,13 @@ class Span:
             num_lanes=self.num_lanes,
         )  # fmt: skip
 
+    def slots(self, first: int, stop: int) -> tuple[Array, Array]:
+        """First and last (half-open) place in the stream of what each slot gets at steps [first, stop)."""
+        return self.split.slots(first, stop, self.stream)
+
     def steps(self, first: int, stop: int) -> Steps:
         """Plan the steps [first, stop)."""
-        starts, stops = self.split.slots(first, stop, self.length)
+        starts, stops = self.slots(first, stop)
         sizes = stops - starts
         positions = self._of_full_batches(first, starts, stops)
         if positions is not None:

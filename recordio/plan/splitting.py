@@ -1,11 +1,11 @@
 """Splitting: which part of the stream each replica of each pipeline gets at each step.
 
-    AUTO        even parts of every batch, pipeline by pipeline
+    AUTO        parts of every batch, even but for one record, pipeline by pipeline
     DATA        contiguous parts of every batch, dealt out in turn        as tf.distribute has it
     OFF, FILE   sub-batches of a pipeline's own stream                    as tf.distribute has it
     FUNCTION    batches of a pipeline's own stream, dealt out in turn     as tf.distribute has it
 
-Everything is arithmetic on counts; what the stream holds is not known here.
+Everything is arithmetic on counts; which records they are is not known here.
 
 Spec: spec/order.md, sections 6 and 7.
 """
@@ -20,6 +20,7 @@ import numpy as np
 
 from recordio.errors import RequestError
 from recordio.plan.mixing import Array
+from recordio.plan.stream import Stream
 
 Policy = Literal["AUTO", "DATA", "FILE", "OFF", "FUNCTION"]
 Remainder = Literal["empty", "drop", "pad", "error"]
@@ -57,32 +58,32 @@ class Split:
         """The most records that a slot gets."""
         return -(-self.batch_size // self.num_replicas)
 
-    def slots(self, first: int, stop: int, num_records: int | None) -> tuple[Array, Array]:
+    def slots(self, first: int, stop: int, stream: Stream) -> tuple[Array, Array]:
         """What the replicas get at steps [first, stop).
 
         Args:
-            num_records: of the stream; None if it has no end.
+            stream: in batches of `sorted_size`.
 
         Returns:
             First and last (half-open) place in the stream: int64[steps, slots] each.
         """
         steps = np.arange(first, stop, dtype=np.int64)[:, None]
         local = np.arange(self.num_slots, dtype=np.int64)
-        size, replicas = self.batch_size, self.num_replicas
+        size, replicas, num_records = self.batch_size, self.num_replicas, stream.length
         if self.has_own_stream:
             starts, stops = (self._place(steps * self.num_slots + local + more) for more in (0, 1))
             return (starts, stops) if num_records is None else (
                 np.minimum(starts, num_records), np.minimum(stops, num_records)
             )  # fmt: skip
+        if self.policy == "AUTO":
+            first_part = self.pipeline_id * self.num_slots
+            ends = stream.parts(first, stop, replicas)[:, first_part : first_part + self.num_slots + 1]
+            return ends[:, :-1], ends[:, 1:]
         base = steps * size
         count = np.full_like(base, size) if num_records is None else np.clip(num_records - base, 0, size)
-        if self.policy == "AUTO":
-            part = self.pipeline_id * self.num_slots + local
-            starts, stops = (k * (count // replicas) + np.minimum(k, count % replicas) for k in (part, part + 1))
-        else:
-            part = local * self.num_pipelines + self.pipeline_id
-            each = -(-count // replicas)
-            starts, stops = (np.minimum(k * each, count) for k in (part, part + 1))
+        part = local * self.num_pipelines + self.pipeline_id
+        each = -(-count // replicas)
+        starts, stops = (np.minimum(k * each, count) for k in (part, part + 1))
         return base + starts, base + stops
 
     def num_steps(self, num_records: int, remainder: Remainder) -> int:

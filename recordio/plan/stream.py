@@ -34,6 +34,11 @@ class Stream:
     batch_size: int
     num_lanes: int = 1
 
+    @property
+    def length(self) -> int | None:
+        """Positions in all; None without an end."""
+        return None if self.stop is None else self.stop - self.start
+
     def positions(self, places: Array) -> Array:
         """The positions at places of the stream: int64[m] of int64[m], which is counted from `start` on."""
         if self.num_lanes == 1:
@@ -62,6 +67,31 @@ class Stream:
             found[here] = int(firsts[number]) + self._order_of(int(firsts[number]))[inside[here]]
         return found
 
+    def parts(self, first: int, stop: int, num_parts: int) -> Array:
+        """Where the batches [first, stop) are cut into parts whose sizes differ by one at most.
+
+        In a pooled order the larger parts are where the lanes ask for them (section 6), else they are the first ones.
+
+        Returns:
+            int64[batches, num_parts + 1], places from the beginning of the stream on.
+        """
+        firsts = np.arange(first, stop, dtype=np.int64) * self.batch_size
+        counts = np.full_like(firsts, self.batch_size)
+        if self.stop is not None:
+            counts = np.clip(self.stop - self.start - firsts, 0, self.batch_size)
+        part = np.arange(num_parts + 1, dtype=np.int64)
+        smaller, larger = np.divmod(counts[:, None], num_parts)
+        ends: Array = smaller * part + np.minimum(part, larger)
+        if self.num_lanes > 1:
+            in_epoch = (self.start + firsts) % self.num_records
+            phases = in_epoch % self.num_lanes
+            follow = np.flatnonzero((counts % num_parts > 0) & (in_epoch + counts <= self.num_records))
+            kinds, of_batch = np.unique(counts[follow] * self.num_lanes + phases[follow], return_inverse=True)
+            for number, kind in enumerate(kinds.tolist()):
+                count, phase = divmod(kind, self.num_lanes)
+                ends[follow[of_batch == number]] = cut(self.num_lanes, phase, count, num_parts)
+        return firsts[:, None] + ends
+
     def _order_of(self, first: int) -> Array:
         """The order of one batch that is cut short, or that runs over the end of an epoch."""
         size = self.batch_size if self.stop is None else min(self.batch_size, self.stop - first)
@@ -83,3 +113,30 @@ def pattern(num_lanes: int, phase: int, batch_size: int) -> Array:
     order = np.argsort(lane, kind="stable")
     order.flags.writeable = False
     return order
+
+
+@lru_cache(maxsize=512)
+def cut(num_lanes: int, phase: int, count: int, num_parts: int) -> Array:
+    """Where consecutive positions, sorted by lane, are cut into parts; not to be changed.
+
+    A part gets about the same lanes of every batch, so that who reads it decodes little of its neighbours'.
+
+    Args:
+        phase: the first position modulo L.
+        count: positions.
+
+    Returns:
+        int64[num_parts + 1].
+    """
+    lanes = np.sort(reverse_bits(num_lanes)[(phase + np.arange(count)) & (num_lanes - 1)])
+    own_ends = np.searchsorted(lanes * num_parts, np.arange(1, num_parts + 1) * num_lanes).tolist()
+    smaller, larger_left = divmod(count, num_parts)
+    ends = [0]
+    for number, own_end in enumerate(own_ends):
+        end = ends[-1] + smaller
+        is_larger = larger_left > 0 and (own_end > end or larger_left == num_parts - number)
+        larger_left -= is_larger
+        ends.append(end + is_larger)
+    found = np.array(ends, np.int64)
+    found.flags.writeable = False
+    return found

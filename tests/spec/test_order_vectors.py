@@ -96,7 +96,7 @@ def test_batches(n, size, lanes, epochs, start, batches):
 @pytest.mark.filterwarnings("ignore:a global batch:UserWarning")
 def test_splits(case):
     """Section 6; places in the streams, and records through the public doors."""
-    dataset = laid_out([[9, 7], [], [8], [6, 6, 1], [12], [3, 3]]).shuffle(seed=1, mode="pooled", pool=12)
+    dataset = laid_out([[9, 7], [], [8], [6, 6, 1], [12], [3, 3]]).shuffle(seed=1, mode="pooled", pool=case["pool"])
     has_own = case["policy"] in ("OFF", "FILE")
     for i in range(case["P"]):
         records = case["streams"][i if has_own else 0]["records"]
@@ -104,7 +104,9 @@ def test_splits(case):
         split = Split(
             policy=case["policy"], num_pipelines=case["P"], pipeline_id=i, num_replicas=case["R"], batch_size=case["G"]
         )
-        starts, stops = split.slots(0, len(expected), len(records))
+        lanes = 1 if has_own else case["streams"][0]["resolved"][1]
+        stream = Stream(num_records=len(records), stop=len(records), batch_size=case["G"], num_lanes=lanes)
+        starts, stops = split.slots(0, len(expected), stream)
         assert np.stack([starts, stops], axis=2).tolist() == expected
         context = InputContext(case["P"], i, case["R"])
         dist = distribute(dataset.batch(case["G"]), context, policy=case["policy"], remainder="empty")
