@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -28,6 +28,7 @@ _HALF = np.uint64(32)
 _ROUNDS = 4
 # So many numbers at a time: their intermediate arrays stay in a processor's own cache.
 _STRIDE = 1 << 14
+_MAX_ENTRIES = 1 << 16  # of a table of what a round makes of a half
 
 
 @lru_cache(maxsize=256)
@@ -72,9 +73,11 @@ def permute(x: Array, n: int | Array, keys: Key, tweak: Array | int = 0) -> Arra
     found = np.empty(len(x), np.int64)
     root = math.isqrt(max(n - 1, 0)) + 1
     domain = np.uint64(root), np.uint64(-(-n // root)), np.uint64(n)
+    twist = np.uint64(tweak)
+    rounds = _looked_up(_tables(root, keys, int(tweak), int(domain[1]))) if root <= _MAX_ENTRIES else _computed(keys)
     for start in range(0, len(x), _STRIDE):
         part = slice(start, start + _STRIDE)
-        found[part] = _permute(np.asarray(x[part], np.uint64), domain, keys, np.uint64(tweak))
+        found[part] = _permute(np.asarray(x[part], np.uint64), domain, twist, rounds)
     return found
 
 
@@ -94,58 +97,87 @@ def permute_among(x: Array, which: Array, sizes: Array, keys: Key, tweaks: Array
     widths = _ceil_sqrt(np.maximum(sizes, 1))
     heights = -(-sizes // widths)
     table = [array.astype(np.uint64) for array in (widths, heights, sizes)]
+    rounds = _computed(keys)
     is_one = len(sizes) > 0 and bool((sizes == sizes[0]).all())
     for start in range(0, len(x), _STRIDE):
         part = which[start : start + _STRIDE]
         # Division by one number is several times faster than by many.
         domain = [array[0] if is_one else array[part] for array in table]
         numbers = np.asarray(x[start : start + _STRIDE], np.uint64)
-        found[start : start + _STRIDE] = _permute(numbers, domain, keys, tweaks[part])
+        found[start : start + _STRIDE] = _permute(numbers, domain, tweaks[part], rounds)
     return found
 
 
-def _permute(x: Array, domain: Sequence[Any], keys: Key, tweak: Any) -> Array:
+def _permute(x: Array, domain: Sequence[Any], tweak: Any, rounds: Rounds) -> Array:
     """Go round until every number is within its domain: width, height and size, each one or one for each x."""
-    permuted = _rounds(x, domain[0], domain[1], keys, tweak)
+    permuted = _go_round(x, domain[0], domain[1], tweak, rounds)
     outside = np.flatnonzero(permuted >= domain[2])
     while len(outside):
         width, height, size, twist = (
             value[outside] if isinstance(value, np.ndarray) else value for value in (*domain, tweak)
         )
-        again = _rounds(permuted[outside], width, height, keys, twist)
+        again = _go_round(permuted[outside], width, height, twist, rounds)
         permuted[outside] = again
         outside = outside[again >= size]
     return permuted
 
 
-def _rounds(x: Array, width: Any, height: Any, keys: Key, tweak: Any) -> Array:
+def _go_round(x: Array, width: Any, height: Any, tweak: Any, rounds: Rounds) -> Array:
     left = x // height
     right = x - left * height
     scratch = np.empty_like(x)
     value = np.empty_like(x)
-    has_tweak = isinstance(tweak, np.ndarray) or int(tweak) != 0
-    with np.errstate(over="ignore"):
-        for number in range(_ROUNDS):
-            modulus = height if number % 2 else width
-            np.add(right, np.uint64(keys[number]), out=value)
-            if has_tweak:
-                value ^= tweak
-            value *= _GOLDEN
-            np.right_shift(value, _HALF, out=scratch)
-            value ^= scratch
-            value *= _MULTIPLIER
-            value >>= _HALF
-            value *= modulus
-            value >>= _HALF
-            value += left
-            # (left + value) % modulus, both of them below it; what is smaller wraps around to a huge number.
-            np.subtract(value, modulus, out=scratch)
-            np.minimum(value, scratch, out=value)
-            left, right, value = right, value, left
-        left *= height
+    for number in range(_ROUNDS):
+        modulus = height if number % 2 else width
+        rounds(number, right, modulus, tweak, value)
+        value += left
+        # (left + value) % modulus, both of them below it; what is smaller wraps around to a huge number.
+        np.subtract(value, modulus, out=scratch)
+        np.minimum(value, scratch, out=value)
+        left, right, value = right, value, left
+    left *= height
     left += right
     permuted: Array = left
     return permuted
+
+
+# What a round adds to one half, made of the other: called with the number of the round, that half, the modulus, the
+# tweak, and an array for the result.
+Rounds = Callable[[int, Array, Any, Any, Array], None]
+
+
+def _computed(keys: Key) -> Rounds:
+    def mixed(number: int, half: Array, modulus: Any, tweak: Any, out: Array) -> None:
+        with np.errstate(over="ignore"):
+            np.add(half, np.uint64(keys[number]), out=out)
+            out ^= tweak
+            out *= _GOLDEN
+            out ^= out >> _HALF
+            out *= _MULTIPLIER
+            out >>= _HALF
+            out *= modulus
+            out >>= _HALF
+
+    return mixed
+
+
+def _looked_up(tables: Sequence[Array]) -> Rounds:
+    def mixed(number: int, half: Array, modulus: Any, tweak: Any, out: Array) -> None:
+        del modulus, tweak
+        np.take(tables[number], half.view(np.int64), out=out, mode="clip")
+
+    return mixed
+
+
+@lru_cache(maxsize=4)
+def _tables(root: int, keys: Key, tweak: int, height: int) -> Sequence[Array]:
+    """What each round makes of every half, of a domain that is used for a whole epoch: uint64[root] each."""
+    halves = np.arange(root, dtype=np.uint64)
+    tables = [np.empty_like(halves) for _ in range(_ROUNDS)]
+    for number, table in enumerate(tables):
+        modulus = np.uint64(height if number % 2 else root)
+        _computed(keys)(number, halves, modulus, np.uint64(tweak), table)
+    return tables
 
 
 def _ceil_sqrt(n: Array) -> Array:

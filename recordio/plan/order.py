@@ -142,9 +142,8 @@ class PooledOrder:
         keys = key(self._seed, epoch if self._reshuffles else 0, "window", *self._salt)
         place = permute_among(place, cell, sizes, keys, tweaks)
         place += before[cell]
-        segment = np.searchsorted(segments.places, place, side="right") - 1
-        place -= segments.places[segment]
-        place += segments.rows[segment]
+        segment = segments.find(place, cell, before, before + sizes)
+        place += (segments.rows - segments.places)[segment]
         return place, segment
 
     def rows(self, epoch: int, positions: Array) -> Array:

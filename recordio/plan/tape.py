@@ -15,6 +15,9 @@ import numpy as np
 
 from recordio.plan.mixing import Array, Key, mix, reverse_bits
 
+_MOST_STEPS = 6  # through the segments of a range, one after the other
+_NEVER = np.iinfo(np.int64).max
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tape:
@@ -78,6 +81,26 @@ class Segments:
     counts: Array
     chunks: Array
     ends: Array
+
+    def find(self, places: Array, which: Array, starts: Array, stops: Array) -> Array:
+        """The segments of places: int64[m] of int64[m].
+
+        Args:
+            which: int64[m], the ordinal of the range that each place lies in.
+            starts, stops: int64[r], ranges of places.
+        """
+        first = np.searchsorted(self.places, starts, side="right") - 1
+        more = np.searchsorted(self.places, stops, side="left") - 1 - first  # segments that begin within the range
+        most = int(more.max(initial=0))
+        if most > _MOST_STEPS or len(starts) * 4 > len(places):
+            return np.searchsorted(self.places, places, side="right") - 1
+        # A few comparisons for all places cost a fraction of a search for each.
+        found: Array = first[which]
+        for step in range(1, most + 1):
+            bounds = self.places[np.minimum(first + step, len(self.places) - 1)]
+            bounds[more < step] = _NEVER
+            found += places >= bounds[which]
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
