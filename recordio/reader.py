@@ -318,10 +318,15 @@ class DataSetReader:
             and align * record_size >= 8 * len(ordinals) * self.frame_size
         ):
             return [*range(start, stop, max(1, count // align) * align), stop]
-        return self._chunk_bounds(start, stop, max(1, count))
+        first = int(_MIN_TASK_SIZE / max(record_size, 1e-9))
+        return self._chunk_bounds(start, stop, max(1, min(first, count)), max(1, count))
 
-    def _chunk_bounds(self, start: int, stop: int, count: int) -> list[int]:
-        """Record numbers at which tasks of whole chunks begin, of about `count` records, and the end."""
+    def _chunk_bounds(self, start: int, stop: int, count: int, most: int) -> list[int]:
+        """Record numbers at which tasks of whole chunks begin, and the end.
+
+        Tasks have about `count` records at first, so that the first rows come soon, and twice as many each time up to
+        `most`.
+        """
         bounds = [start]
         for shard_id, base in enumerate(self.first_records[:-1].tolist()):
             shard_end = int(self.first_records[shard_id + 1])
@@ -335,6 +340,7 @@ class DataSetReader:
                 place = int(ends.searchsorted(bounds[-1] + count, side="right"))
                 after = int(ends.searchsorted(bounds[-1], side="right"))
                 bounds.append(min(stop, int(ends[max(place - 1, after)])))
+                count = min(2 * count, most)
         return bounds
 
     def _record_size(self, ordinals: Sequence[int], average: float) -> float:

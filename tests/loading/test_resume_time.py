@@ -27,7 +27,7 @@ def path() -> Iterator[Path]:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("arguments", [{"mode": "pooled", "pool": 500_000}, {"mode": "exact"}])
+@pytest.mark.parametrize("arguments", [{"mode": "pooled", "pool": 500_000}, {"mode": "exact"}, None])
 def test_the_first_batch_comes_as_soon_wherever_reading_resumes(path: Path, arguments: Any) -> None:
     """At 1 %, 50 % and 99 % of an epoch of 10 million records: within a factor 2 of each other, in the median."""
     state: Any = None
@@ -35,7 +35,7 @@ def test_the_first_batch_comes_as_soon_wherever_reading_resumes(path: Path, argu
     for _ in range(ROUNDS):
         for part, times in taken.items():
             dataset = recordio.open(path)
-            loader = dataset.shuffle(seed=1, **arguments).batch(256)
+            loader = (dataset if arguments is None else dataset.shuffle(seed=1, **arguments)).batch(256)
             state = {**loader.state_dict(), "consumed": int(part * NUM_RECORDS)}
             loader.load_state_dict(state)
             started = time.perf_counter()
@@ -46,4 +46,6 @@ def test_the_first_batch_comes_as_soon_wherever_reading_resumes(path: Path, argu
             assert iterator.steps_left == -(-(NUM_RECORDS - state["consumed"]) // 256) - 1
             iterator.close()
     medians = [sorted(times)[ROUNDS // 2] for times in taken.values()]
-    assert max(medians) < 2 * min(medians), medians
+    # In stored order the first batch comes even sooner at 99 %: what is left there is one small task.
+    least = min(medians) if arguments is not None else medians[0]
+    assert max(medians) < 2 * least, medians
