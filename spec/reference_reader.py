@@ -136,13 +136,13 @@ def read_columns(chunk: bytes, directory: bytes, num_rows: int, raw_size: int, c
     all_frames = struct.iter_unpack("<IIII", directory[16 + 32 * num_columns:])
     end, jobs = 64 + len(directory), list[Any]()
     for column, (codec, encoding, width, count, offset, *sizes) in zip(columns, entries):
-        what = f"directory entry of {column.name!r}: offset {offset}, length_width {width}"
-        need(codec <= 1 and encoding in (0, 1, 2, 4), f"{what}, codec {codec}, encoding {encoding}", "too new")
+        what = f"directory entry of {column.name!r}: {offset=}, length_{width=}, {codec=}, {encoding=}"
+        need(codec < 2 and encoding in (0, 1, 2, 4, 9, 10, 12), what, "too new")
+        need(column.dtype.startswith(("int", "uint")[:2 - encoding // 8] if encoding else ""), what)
         need(offset == align(end) and width in ((1, 2, 4, 8) if column.row_size is None else (0,)), what)
-        need(encoding == 0 or ("int" in column.dtype and encoding < column.item_size), f"{what}, encoding {encoding}")
-        frames, growth = [*itertools.islice(all_frames, count)], column.item_size // (encoding or column.item_size)
+        frames, growth = [*itertools.islice(all_frames, count)], column.item_size // (encoding & 7 or column.item_size)
         need(len(frames) == count and [*map(sum, zip(*frames))][:3:2] == [num_rows, sizes[0]], f"{what}, sums")
-        values, rest = divmod(sizes[1] - sum(frame[1] for frame in frames), column.item_size - encoding)  # narrow ones
+        values, rest = divmod(sizes[1] - sum(frame[1] for frame in frames), column.item_size - (encoding & 7))
         need(rest == 0 <= values and values * column.item_size <= (encoding and sizes[1]) and (column.row_size is None
              or sizes[1] == num_rows * (column.row_size + column.optional)), f"{what}, raw_size {sizes[1]}")
         need(all(n and raw * growth <= 2**30 and (size <= raw + raw // 256 + 64 if codec else size == raw) and
@@ -171,8 +171,8 @@ def decode_frame(column: Column, codec: int, encoding: int, width: int, frame: t
         need(max(shape, default=0) <= 2**40 and math.prod(filter(None, shape)) * column.item_size < 2**63, f"{shape}")
     counts = [math.prod(shape) if ok or column.row_size is not None else 0 for ok, shape in zip(valid, shapes)]
     if column.dtype in NUMPY:
-        values, rest = split(raw, sum(counts) * (encoding or column.item_size))
-        items = np.frombuffer(values, (kind := NUMPY[column.dtype])[:2] + str(encoding or kind[2:])).astype(kind)
+        values, rest = split(raw, sum(counts) * (size := encoding & 7 or column.item_size))
+        items = np.frombuffer(values, ((k := NUMPY[column.dtype])[:2], "<u")[encoding > 8] + str(size)).astype(k)
     else:
         lengths, raw = split(raw, sum(counts) * width)
         *texts, rest = split(raw, *np.frombuffer(lengths, f"<u{width}").tolist())

@@ -33,7 +33,7 @@ from recordio.errors import MalformedError
 from recordio.format import layout
 from recordio.format.checksum import crc_of_frame
 from recordio.format.chunk import ColumnChunk, Frame
-from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, ENCODING_PLAIN, compress_frames
+from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, ENCODING_PLAIN, compress_frames, narrow_size
 from recordio.schema import Column
 
 # Stored raw where compression gains less than this share: decoding then costs a copy less (JPEG, noise).
@@ -130,7 +130,7 @@ def encode_column(
     entry = ColumnChunk(
         codec=CODEC_RAW if compressed is None else CODEC_ZSTD, encoding=encoding, length_width=width, offset=0,
         stored_size=sum([frame.stored_size for frame in frames]),
-        raw_size=sum(raw_sizes) + num_narrow * ((column.itemsize or 1) - encoding), frames=tuple(frames),
+        raw_size=sum(raw_sizes) + num_narrow * ((column.itemsize or 1) - narrow_size(encoding)), frames=tuple(frames),
     )  # fmt: skip
     return EncodedColumn(entry=entry, payload=tuple(part for frame in stored for part in frame))
 

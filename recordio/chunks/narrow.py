@@ -1,6 +1,7 @@
 """Narrow integers: the values of a column chunk in fewer bytes than their type has.
 
-    int64  3, -1, 100   ->   int8  03 ff 64   ->   int64  3, -1, 100
+    int64  3, -1, 100   ->   int8   03 ff 64   ->   int64  3, -1, 100
+    int64  3, 200       ->   uint8  03 c8      ->   int64  3, 200
 
 Which width a column chunk takes, which widths and raw sizes its directory entry may have, and the way back. How frames
 are cut, compressed and read is the business of `recordio.chunks.frame_encoding` and `recordio.chunks.frames`.
@@ -19,10 +20,12 @@ from recordio.columns import Array, ColumnValues
 from recordio.errors import MalformedError
 from recordio.format import layout
 from recordio.format.chunk import ColumnChunk
-from recordio.format.codec import ENCODING_PLAIN, NARROW_SIZES
+from recordio.format.codec import ENCODING_PLAIN, NARROW_SIZES, WITHOUT_SIGN, narrow_size
 from recordio.schema import Column
 
-_DTYPES = frozenset({"int16", "int32", "int64", "uint16", "uint32", "uint64"})
+_SIGNED = frozenset({"int16", "int32", "int64"})
+_DTYPES = _SIGNED | {"uint16", "uint32", "uint64"}
+_NARROW = tuple(size | sign for size in NARROW_SIZES for sign in (0, WITHOUT_SIGN))  # in the order they are tried
 
 
 def narrowest(column: Column, pieces: Sequence[ColumnValues]) -> int:
@@ -33,11 +36,11 @@ def narrowest(column: Column, pieces: Sequence[ColumnValues]) -> int:
     if not filled:
         return ENCODING_PLAIN
     least, largest = min([int(values.min()) for values in filled]), max([int(values.max()) for values in filled])
-    for size in NARROW_SIZES:
-        if may_encode(column, size):
-            limits = np.iinfo(stored_dtype(column, size))
+    for encoding in _NARROW:
+        if may_encode(column, encoding):
+            limits = np.iinfo(stored_dtype(column, encoding))
             if limits.min <= least and largest <= limits.max:
-                return size
+                return encoding
     return ENCODING_PLAIN
 
 
@@ -53,24 +56,31 @@ def narrowed(column: Column, pieces: Sequence[ColumnValues], encoding: int) -> S
 
 
 def stored_dtype(column: Column, encoding: int) -> np.dtype[Any]:
-    """The type of values as they are stored: the column's, or integers of the same signedness and fewer bytes."""
+    """The type of values as they are stored: the column's, or integers of fewer bytes, with its sign or without one."""
     dtype = column.numpy_dtype
-    return dtype if encoding == ENCODING_PLAIN else np.dtype(f"<{dtype.kind}{encoding}")
+    if encoding == ENCODING_PLAIN:
+        return dtype
+    return np.dtype(f"<{'u' if encoding & WITHOUT_SIGN else dtype.kind}{narrow_size(encoding)}")
 
 
 def may_encode(column: Column, encoding: int) -> bool:
     """Whether values of this column may be stored so."""
-    return encoding == ENCODING_PLAIN or (column.dtype in _DTYPES and encoding < (column.itemsize or 0))
+    if encoding == ENCODING_PLAIN:
+        return True
+    dtypes = _SIGNED if encoding & WITHOUT_SIGN else _DTYPES
+    return column.dtype in dtypes and narrow_size(encoding) < (column.itemsize or 0)
 
 
 def stored_row_size(column: Column, encoding: int) -> int:
     """Bytes of one row of a fixed column as it is stored, without validity."""
-    return column.row_size if encoding == ENCODING_PLAIN else column.row_size // (column.itemsize or 1) * encoding
+    if encoding == ENCODING_PLAIN:
+        return column.row_size
+    return column.row_size // (column.itemsize or 1) * narrow_size(encoding)
 
 
 def growth(column: Column, encoding: int) -> int:
     """How many times as large a frame is when its values are widened, at most."""
-    return 1 if encoding == ENCODING_PLAIN else (column.itemsize or 1) // encoding
+    return 1 if encoding == ENCODING_PLAIN else (column.itemsize or 1) // narrow_size(encoding)
 
 
 def check_narrow(column: Column, chunk: ColumnChunk) -> None:
@@ -80,7 +90,7 @@ def check_narrow(column: Column, chunk: ColumnChunk) -> None:
         MalformedError: an encoding or a raw size that the column's type does not allow.
     """
     if not may_encode(column, chunk.encoding):
-        raise MalformedError(f"integers of {chunk.encoding} bytes in a column of {column.dtype}", column=column.name)
+        raise MalformedError(f"encoding {chunk.encoding} in a column of {column.dtype}", column=column.name)
     largest = max([frame.raw_size for frame in chunk.frames]) * growth(column, chunk.encoding)
     if largest > layout.MAX_FRAME_RAW_SIZE:
         raise MalformedError(
@@ -93,7 +103,7 @@ def check_narrow(column: Column, chunk: ColumnChunk) -> None:
         column, chunk.encoding, raw_size=chunk.raw_size, frame_sum=frame_sum, num_records=num_records
     ):
         raise MalformedError(
-            f"a raw size of {chunk.raw_size} over frames of {frame_sum} bytes, with {chunk.encoding} of "
+            f"a raw size of {chunk.raw_size} over frames of {frame_sum} bytes, with {narrow_size(chunk.encoding)} of "
             f"{column.itemsize} bytes of each value",
             column=column.name,
         )
@@ -107,8 +117,9 @@ def raw_size_fits(column: Column, encoding: Any, *, raw_size: Any, frame_sum: An
     """
     if column.is_fixed:
         return raw_size == num_records * (column.row_size + column.optional)
-    grown, step = raw_size - frame_sum, (column.itemsize or 1) - encoding
-    return (grown % step == 0) & (grown // step * encoding <= frame_sum)
+    size = narrow_size(encoding)
+    grown, step = raw_size - frame_sum, (column.itemsize or 1) - size
+    return (grown % step == 0) & (grown // step * size <= frame_sum)
 
 
 def widen_into(target: Array, column: Column, stored: Array, encodings: Array, sizes: Array) -> None:

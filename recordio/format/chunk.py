@@ -18,7 +18,16 @@ from typing import NamedTuple
 from recordio.errors import ChecksumError, MalformedError, MismatchError, TooNewError, TruncatedError
 from recordio.format import layout
 from recordio.format.checksum import Buffer, crc, crc_at
-from recordio.format.codec import CODEC_NAMES, CODEC_RAW, CODEC_ZSTD, ENCODING_PLAIN, NARROW_SIZES, max_stored_size
+from recordio.format.codec import (
+    CODEC_NAMES,
+    CODEC_RAW,
+    CODEC_ZSTD,
+    ENCODING_PLAIN,
+    NARROW_SIZES,
+    WITHOUT_SIGN,
+    max_stored_size,
+    narrow_size,
+)
 
 CHUNK_HEADER_SIZE = 64
 MAX_INTEGER_SIZE = 8  # bytes; what a narrow value can grow to
@@ -31,7 +40,7 @@ _FRAME = struct.Struct("<IIII")
 _U32 = struct.Struct("<I")
 
 _LENGTH_WIDTHS = (0, 1, 2, 4, 8)
-_ENCODINGS = (ENCODING_PLAIN, *NARROW_SIZES)
+_ENCODINGS = (ENCODING_PLAIN, *NARROW_SIZES, *(WITHOUT_SIGN + size for size in NARROW_SIZES))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +68,7 @@ class ColumnChunk:
     """The frames of one column in one chunk; they lie back to back from `offset`."""
 
     codec: int
-    encoding: int  # bytes of a value in a narrow column; 0: plain
+    encoding: int  # how values are stored (codec.py); 0: plain
     length_width: int  # bytes of a dimension or length; 0 in a fixed column
     offset: int  # from the start of the chunk; 0: not placed yet
     stored_size: int
@@ -234,7 +243,7 @@ def _check_frames(column: ColumnChunk, ordinal: int, count: int, num_records: in
         ):
             raise MalformedError(f"column {ordinal} lists an impossible frame: {frame}", offset=place)
     # By how much a narrow column grows exactly, only the schema tells.
-    largest = raw if column.encoding == ENCODING_PLAIN else raw * MAX_INTEGER_SIZE // column.encoding
+    largest = raw if column.encoding == ENCODING_PLAIN else raw * MAX_INTEGER_SIZE // narrow_size(column.encoding)
     if (len(column.frames), records, stored) != (count, num_records, column.stored_size) or not (
         raw <= column.raw_size <= largest
     ):

@@ -24,6 +24,7 @@ CODEC_ZSTD = 1
 CODEC_NAMES = {CODEC_RAW: "none", CODEC_ZSTD: "zstd"}
 ENCODING_PLAIN = 0
 NARROW_SIZES = (1, 2, 4)  # the other encodings: integers stored in so many bytes, whatever their dtype has
+WITHOUT_SIGN = 8  # added to these: integers of a signed dtype that are not negative, stored without a sign
 
 MAX_SPARE_WINDOW = 1 << 20  # bytes; the window of a frame may be as large as its content, or this
 
@@ -40,6 +41,11 @@ _LAST_COMPRESSED_BLOCK = 1 | 2 << 1  # the low three bits of a block header
 MAX_WHOLE_SIZE = 4 << 20
 
 _threads = threading.local()
+
+
+def narrow_size(encoding: Ints) -> Ints:
+    """Bytes of a stored value under an encoding, or each of them in an array; 0 where it is plain."""
+    return encoding & (WITHOUT_SIGN - 1)  # type: ignore[operator, return-value]
 
 
 def compress_frames(raw: Sequence[Buffer], level: int) -> list[bytes | memoryview]:

@@ -29,7 +29,7 @@ from recordio.errors import ChecksumError, MalformedError
 from recordio.format import layout
 from recordio.format.checksum import Buffer, crc, crc_of_frame
 from recordio.format.chunk import CHUNK_HEADER_SIZE, is_chunk_front
-from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, MAX_WHOLE_SIZE, decompress_frames, decompress_into
+from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, MAX_WHOLE_SIZE, decompress_frames, decompress_into, narrow_size
 from recordio.metering import add_read, add_verify, clock
 from recordio.schema import Column
 from recordio.shards.shard_reader import ShardReader
@@ -293,7 +293,7 @@ def _check_narrow(
 ) -> None:
     """As `check_narrow`, for all chunks at once."""
     encodings = directories.encodings[:, ordinal]
-    if not may_encode(column, int(encodings.max())):
+    if not all(may_encode(column, encoding) for encoding in np.unique(encodings).tolist()):
         raise MalformedError("a narrow column of a type that cannot be narrow, or not so wide")
     if int((frames.raw_sizes * frames.growths(column)).max()) > layout.MAX_FRAME_RAW_SIZE:
         raise MalformedError("a frame that is too large once its values are widened")
@@ -377,7 +377,7 @@ class _Frames:
         if not self.encodings.any():
             return 1
         size = column.itemsize or 1
-        return size // np.where(self.encodings, self.encodings, size)
+        return size // np.where(self.encodings, narrow_size(self.encodings), size)
 
 
 def _select_each(

@@ -161,7 +161,7 @@ def test_every_size_of_a_narrow_column(tmp_path, spec):
     front = (b"\1" if spec.optional else b"") + (b"\1" if spec.shape is None else b"") + (b"\2" if variable else b"")
     for size in (0, 1, 2, 4, 8):
         raw = front + bytes(range(2 * size))
-        for encoding in (0, 1, 2, 3, 4, 5, 8, 255):
+        for encoding in (0, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 255):
             for raw_size in range(20):
                 shard.chunks = [[v.ColumnParts(0, int(variable), [v.FrameParts(1, len(raw), raw)], encoding, raw_size)]]
                 path.write_bytes(v.put_together(shard))
