@@ -139,6 +139,7 @@ def read_columns(chunk: bytes, directory: bytes, num_rows: int, raw_size: int, c
         what = f"directory entry of {column.name!r}: {offset=}, length_{width=}, {codec=}, {encoding=}"
         need(codec < 2 and encoding in (0, 1, 2, 4, 9, 10, 12), what, "too new")
         need(column.dtype.startswith(("int", "uint")[:2 - encoding // 8] if encoding else ""), what)
+        need(not encoding or encoding % 8 < column.item_size, what)
         need(offset == align(end) and width in ((1, 2, 4, 8) if column.row_size is None else (0,)), what)
         frames, growth = [*itertools.islice(all_frames, count)], column.item_size // (encoding & 7 or column.item_size)
         need(len(frames) == count and [*map(sum, zip(*frames))][:3:2] == [num_rows, sizes[0]], f"{what}, sums")
@@ -151,8 +152,7 @@ def read_columns(chunk: bytes, directory: bytes, num_rows: int, raw_size: int, c
         jobs += [((column, codec, encoding, width), frames, split(chunk[offset:], *(frame[2] for frame in frames)))]
     need(align(end) == len(chunk) and not [*all_frames] and sum(e[-1] for e in entries) == chunk_raw_size, "chunk sum")
     need(chunk_raw_size == raw_size, f"a chunk of {chunk_raw_size} raw bytes, the table says {raw_size}", "mismatch")
-    return [[row for frame, part in zip(frames, parts) for row in decode_frame(*how, frame, part)]
-            for how, frames, parts in jobs]
+    return [[row for f, part in zip(fs, parts) for row in decode_frame(*how, f, part)] for how, fs, parts in jobs]
 
 # ---- Section 6: contents of a frame
 def decode_frame(column: Column, codec: int, encoding: int, width: int, frame: tuple[int, ...], raw: bytes) -> Any:
@@ -170,9 +170,9 @@ def decode_frame(column: Column, codec: int, encoding: int, width: int, frame: t
         need(ok or (rank == 0 and shape == [dim or 0 for dim in template]), f"None of shape {shape}")
         need(max(shape, default=0) <= 2**40 and math.prod(filter(None, shape)) * column.item_size < 2**63, f"{shape}")
     counts = [math.prod(shape) if ok or column.row_size is not None else 0 for ok, shape in zip(valid, shapes)]
-    if column.dtype in NUMPY:
-        values, rest = split(raw, sum(counts) * (size := encoding & 7 or column.item_size))
-        items = np.frombuffer(values, ((k := NUMPY[column.dtype])[:2], "<u")[encoding > 8] + str(size)).astype(k)
+    if how := NUMPY.get(column.dtype):
+        values, rest = split(raw, sum(counts) * (encoding & 7 or column.item_size))
+        items = np.frombuffer(values, encoding and f"<{(how[1], 'u')[encoding > 8]}{encoding % 8}" or how).astype(how)
     else:
         lengths, raw = split(raw, sum(counts) * width)
         *texts, rest = split(raw, *np.frombuffer(lengths, f"<u{width}").tolist())
