@@ -9,15 +9,17 @@ import numpy as np
 
 from recordio.errors import RequestError
 
+MAX_NUMBER = (1 << 62) - 1  # of records, or of anything that is counted: sums of two fit 64 bits
 
-def whole_number(name: str, value: Any, *, least: int) -> int:
+
+def whole_number(name: str, value: Any, *, least: int, most: int = MAX_NUMBER) -> int:
     """Take anything that is an int and no bool.
 
     Args:
         name: of the argument, for the error.
 
     Raises:
-        RequestError: it is below the least. TypeError: no int.
+        RequestError: it is below the least, or above the most. TypeError: no int.
     """
     if isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} is an int, not {value!r}")
@@ -27,4 +29,6 @@ def whole_number(name: str, value: Any, *, least: int) -> int:
         raise TypeError(f"{name} is an int, not {value!r}") from None
     if number < least:
         raise RequestError(f"{name} {number} is below {least}")
+    if number > most:
+        raise RequestError(f"{name} {number} is above {most}")
     return number

@@ -99,7 +99,7 @@ class Batches(RefusedOperators):
         steps = self._loader.num_steps()
         if steps is not None:
             found += steps if found < 0 else 0
-        if found < 0 or (steps is not None and found >= steps):
+        if found < 0 or (steps is not None and found >= steps) or (steps is None and not self._recipe.num_records):
             raise IndexError(f"batch {operator.index(index)} of {'endless' if steps is None else steps} batches")
         return self._loader.at(found)
 
@@ -217,6 +217,10 @@ class Batches(RefusedOperators):
     def place(self) -> Place:
         """Where it is; for whoever builds on loaders."""
         return self._place
+
+    def settled(self) -> Batches:
+        """The same records without the fixed order that they were taken from; for whoever builds on loaders."""
+        return self if self._recipe.after is None else self._with(_recipe=self._recipe.settled())
 
     @property
     def loader(self) -> Loader:

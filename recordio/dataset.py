@@ -195,8 +195,9 @@ class Dataset(RefusedOperators):
             ) from None
         recipe = self._recipe
         if recipe.repeats is None:
-            if index < 0:
-                raise IndexError(f"record {index} of a data set without an end")
+            if index < 0 or not recipe.num_records:
+                what = "without an end" if recipe.num_records else "without records"
+                raise IndexError(f"record {index} of a data set {what}")
         elif not -len(self) <= index < len(self):
             raise IndexError(f"record {index} of a data set of {len(self)} records")
         else:

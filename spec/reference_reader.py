@@ -172,7 +172,7 @@ def decode_frame(column: Column, codec: int, encoding: int, width: int, frame: t
     counts = [math.prod(shape) if ok or column.row_size is not None else 0 for ok, shape in zip(valid, shapes)]
     if how := NUMPY.get(column.dtype):
         values, rest = split(raw, sum(counts) * (encoding & 7 or column.item_size))
-        items = np.frombuffer(values, encoding and f"<{(how[1], 'u')[encoding > 8]}{encoding % 8}" or how).astype(how)
+        items = np.frombuffer(values, (encoding and f"<{(how[1], 'u')[encoding > 8]}{encoding % 8}") or how).astype(how)
     else:
         lengths, raw = split(raw, sum(counts) * width)
         *texts, rest = split(raw, *np.frombuffer(lengths, f"<u{width}").tolist())

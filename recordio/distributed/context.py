@@ -1,7 +1,7 @@
 """Input contexts: which input pipeline this process is, of how many, and how many replicas there are in all.
 
     InputContext(num_input_pipelines, input_pipeline_id, num_replicas_in_sync)      tf.distribute's three numbers
-    InputContext.detect()      arguments, torch.distributed, jax.distributed, TF_CONFIG, torchrun, Slurm, Open MPI
+    InputContext.detect()      arguments, torch.distributed, jax.distributed, TF_CONFIG, torchrun, Open MPI, Slurm
 
 No framework is imported to find that out: only one that is there, and initialised, is asked.
 
@@ -23,8 +23,9 @@ from recordio.errors import RequestError
 _NOTHING = "nothing: one process"
 _RANKS = (
     ("torchrun", "RANK", "WORLD_SIZE"),
-    ("Slurm", "SLURM_PROCID", "SLURM_NTASKS"),
+    # In front of Slurm: mpirun starts its daemons with srun, whose variables the ranks may inherit.
     ("OpenMPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("Slurm", "SLURM_PROCID", "SLURM_NTASKS"),
 )
 # Steps that srun did not start: an interactive shell and a batch script (slurm.h, SLURM_INTERACTIVE_STEP and
 # SLURM_BATCH_SCRIPT).
@@ -116,7 +117,7 @@ class InputContext:
         """Find out which pipeline this process is.
 
         Whoever knows first is believed: the arguments; torch.distributed or jax.distributed, if they are imported and
-        initialised; the variables TF_CONFIG, those of torchrun, of srun, of mpirun. If nobody knows, there is one.
+        initialised; the variables TF_CONFIG, those of torchrun, of mpirun, of srun. If nobody knows, there is one.
 
         Args:
             num_input_pipelines, input_pipeline_id: both or none of them.

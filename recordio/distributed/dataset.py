@@ -90,11 +90,19 @@ def distribute(
                 f"pipelines, and {num_shards} {'shard' if num_shards == 1 else 'shards'} with records in view",
                 advice="Use AutoShardPolicy.AUTO or DATA, or convert into more shards",
             )
+    if context.num_input_pipelines > 1 and not loader.loader.finisher.has_known_shapes:
+        raise RequestError(
+            "padded_batch to the longest row of every batch is distributed over several input pipelines: none of them "
+            "knows the rows of the others, so that their shapes would differ",
+            advice="Say how long rows become: padded_batch(n, padded_shapes=...)",
+        )
     _warn_of_idle_replicas(loader.batch_size, context.num_replicas_in_sync)
     split = Split(
         policy=_POLICIES[chosen], num_pipelines=context.num_input_pipelines, pipeline_id=context.input_pipeline_id,
         num_replicas=context.num_replicas_in_sync, batch_size=loader.batch_size,
     )  # fmt: skip
+    if split.policy == "FILE":
+        loader = loader.settled()
     return _distributed(loader, context, split, how)
 
 
@@ -171,7 +179,7 @@ def _distributed(
 ) -> DistributedDataset:
     wraps = context.num_replicas_in_sync > 1
     finisher = replace(
-        loader.loader.finisher, wrap=PerReplica if wraps else None,
+        loader.loader.finisher, wrap=PerReplica if wraps else None, pads_together=split.policy != "FUNCTION",
         slot_size=split.slot_size if remainder == "pad" else None,
     )  # fmt: skip
     own = Loader(
@@ -257,7 +265,9 @@ class DistributedDataset:
         found, steps = operator.index(index), self._loader.num_steps()
         if steps is not None:
             found += steps if found < 0 else 0
-        if found < 0 or (steps is not None and found >= steps):
+        if found < 0 or (steps is not None and found >= steps) or (
+            steps is None and not self._loader.share.num_records
+        ):
             raise IndexError(f"step {operator.index(index)} of {'endless' if steps is None else steps} steps")
         return self._loader.at(found)
 

@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from recordio.arguments import whole_number
 from recordio.batches import Batches
 from recordio.columns import Array
 from recordio.distributed.context import InputContext
 from recordio.distributed.dataset import DistributedDataset, distribute
 from recordio.errors import RequestError
-from recordio.loading.loader import Loader
+from recordio.loading.loader import MAX_EPOCH, Loader
 from recordio.plan.order import ExactOrder, PooledOrder
 from recordio.plan.quality import ShuffleQuality, measure_shuffle
 from recordio.plan.splitting import Remainder
@@ -116,10 +117,12 @@ def plan_reading(
         RequestError: as `distribute`; or the data set is in memory.
     """
     recipe = loader.recipe
+    _check_epoch(recipe.repeats, epoch)
     reader = recipe.reader
     if not isinstance(reader, DataSetReader):
         raise RequestError("a data set in memory is read from no file, so that there is nothing to plan")
-    replicas = num_pipelines if num_replicas is None else num_replicas
+    num_pipelines = whole_number("num_pipelines", num_pipelines, least=1)
+    replicas = num_pipelines if num_replicas is None else whole_number("num_replicas", num_replicas, least=1)
     report = _Reporter(progress, recipe.num_records)
     loaders = [
         distribute(loader, InputContext(num_pipelines, number, replicas), policy, remainder).loader
@@ -179,6 +182,16 @@ class _Reporter:
                     done_shards=0, total_shards=None, elapsed_s=time.monotonic() - self._began, stage="plan",
                 )
             )  # fmt: skip
+
+
+def _check_epoch(repeats: int | None, epoch: int) -> None:
+    """Refuse what has no last batch, and an epoch that no key has."""
+    if repeats is None:
+        raise RequestError(
+            "a loader whose batches run over the ends of epochs, without a last one, has no plan of an epoch",
+            advice="Leave repeat() out, or call it after batch",
+        )
+    whole_number("epoch", epoch, least=0, most=MAX_EPOCH)
 
 
 def _blocks(loader: Loader, epoch: int) -> Iterator[tuple[Array, Any]]:
@@ -269,6 +282,7 @@ def shuffle_quality(
     else:
         raise TypeError(f"shuffle_quality takes a loader, not {type(loader).__name__}. Batch it: ds.batch(n)")
     recipe = loaders[0].recipe
+    _check_epoch(recipe.repeats, epoch)
     numbers, by_position = _global_numbers(loaders, epoch)
     shards, _, ends = recipe.reader.chunk_table()
     sources = shards[np.searchsorted(ends, numbers, side="right")] if len(numbers) else numbers

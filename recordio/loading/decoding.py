@@ -110,7 +110,12 @@ class Decoder:
 
     def _joined(self, pieces: list[Rows], numbers: Array, into: Sequence[Array | None] | None) -> Decoded:
         """The rows of consecutive pieces whose numbers are wanted."""
-        if len(pieces) == 1 and pieces[0].numbers is None and pieces[0].stop - pieces[0].start == len(numbers):
+        # As many as wanted may still be others: a record that is in view twice takes the place of one that is not.
+        if (
+            len(pieces) == 1
+            and pieces[0].numbers is None
+            and np.array_equal(numbers, np.arange(pieces[0].start, pieces[0].stop))
+        ):
             return self._placed(Decoded(pieces[0].columns, None), len(numbers), into)
         for piece in pieces:
             self.note_lost(piece.lost)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -46,12 +46,19 @@ class Finisher:
         paddings: for `padded_batch`, one for each column.
         wrap: makes one leaf of those of all slots; None: there is one slot, and it is the batch.
         slot_size: rows that every slot is filled up to, with a mask; None: as many as there are.
+        pads_together: rows of all slots of a step are padded to one shape, as those of one batch.
     """
 
     schema: Schema
     paddings: tuple[Padding, ...] | None = None
     wrap: Wrap | None = None
     slot_size: int | None = None
+    pads_together: bool = False
+
+    @property
+    def has_known_shapes(self) -> bool:
+        """Whether padded rows have the same shape in every batch."""
+        return all(padding.shape is None or None not in padding.shape for padding in self.paddings or ())
 
     @property
     def is_plain(self) -> bool:
@@ -81,7 +88,13 @@ class Finisher:
 
     def step(self, slots: Sequence[Sequence[ColumnValues]]) -> Any:
         """One step of the rows of its slots."""
-        leaves = [self._leaves(slot) for slot in slots]
+        filled = [self._filled(slot) for slot in slots]
+        if self.pads_together and self.paddings is not None and len(slots) > 1:
+            ends = [*accumulate((rows[0].num_rows for rows in filled), initial=0)]
+            whole = self._leaves([concat(list(values)) for values in zip(*filled, strict=True)])
+            leaves = [[leaf[start:stop] for leaf in whole] for start, stop in pairwise(ends)]
+        else:
+            leaves = [self._leaves(rows) for rows in filled]
         if self.wrap is None:
             (only,) = leaves
             batch = self.schema.unflatten(only)
@@ -99,12 +112,16 @@ class Finisher:
             # Copies, so that a record that is kept does not keep the megabytes that were decoded with it.
             yield unflatten([leaf.copy() if isinstance(leaf, np.ndarray) else leaf for leaf in leaves])
 
-    def _leaves(self, slot: Sequence[ColumnValues]) -> list[Any]:
+    def _filled(self, slot: Sequence[ColumnValues]) -> Sequence[ColumnValues]:
+        if self.slot_size is None or slot[0].num_rows >= self.slot_size:
+            return slot
+        short = self.slot_size - slot[0].num_rows
+        return [
+            concat([values, blank(column, short)]) for column, values in zip(self.schema.columns, slot, strict=True)
+        ]
+
+    def _leaves(self, rows: Sequence[ColumnValues]) -> list[Any]:
         columns = self.schema.columns
-        rows: Sequence[ColumnValues] = slot
-        if self.slot_size is not None and slot[0].num_rows < self.slot_size:
-            short = self.slot_size - slot[0].num_rows
-            rows = [concat([values, blank(column, short)]) for column, values in zip(columns, slot, strict=True)]
         leaves = [batch_leaf(column, values) for column, values in zip(columns, rows, strict=True)]
         if self.paddings is None:
             return leaves

@@ -58,8 +58,11 @@ class Place:
     is_open: bool = False  # a pass was begun, and neither ended nor replaced by set_epoch or load_state_dict
 
     def copied(self) -> Place:
-        """The place of a loader that is made of this one: where it was told to begin, not where it has come to."""
-        return Place(self.first, self.first)
+        """The place of a loader that is made of this one: where it was told to begin, not where it has come to.
+
+        A state that was loaded stays; whether it still fits is asked when the next pass begins.
+        """
+        return Place(self.first, self.first, self.resumed)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Place, (self.first, self.following, self.resumed)
@@ -68,6 +71,7 @@ class Place:
         """Set the epoch of the next pass."""
         self.first = self.following = epoch
         self.resumed, self.is_open, self.left = None, False, None
+        self.number += 1  # passes that are under way have no say any more
 
 
 @dataclass(slots=True)
@@ -87,6 +91,8 @@ class LoaderIterator(Iterator[Any]):
         self.totals = Totals()
         self._loader = loader
         place = loader.place
+        if place.last is not None and (last := place.last()) is not None:
+            last._note_epochs()
         state, place.resumed, place.left = place.resumed, None, None
         self._number = place.number = place.number + 1
         if state is None:
@@ -101,6 +107,7 @@ class LoaderIterator(Iterator[Any]):
         self._listed: Ready | None = None
         self._in_list = 0  # steps of those listed that were handed out
         self._is_over = self._is_closed = False
+        self._failure: BaseException | None = None
         # It must not refer to this object: where that is dropped, threads and processes end at once.
         self._lists = _lists(
             loader, self._progress, self.totals, self._first_epoch, consumed=self._consumed, first_step=self._step
@@ -121,6 +128,8 @@ class LoaderIterator(Iterator[Any]):
         return next(self)
 
     def _refill(self) -> Any:
+        if self._failure is not None:  # or a loop that goes on would take it for the end
+            raise self._failure
         started = clock()
         self._put_away()
         try:
@@ -135,9 +144,9 @@ class LoaderIterator(Iterator[Any]):
                     self._in_list = 1
                     return step
                 self._put_away()
-        except BaseException:
+        except BaseException as error:
             # What failed is not over: the state stays where it is, and nothing more comes.
-            self._is_closed = True
+            self._is_closed, self._failure = True, error
             raise
         finally:
             self.totals.waited_s += clock() - started
@@ -155,7 +164,17 @@ class LoaderIterator(Iterator[Any]):
         self._progress.taken += handed_out
         if listed.consumed is not None and handed_out:
             self._progress.irregular = listed.consumed[handed_out - 1]
+        self._note_epochs()
         self._listed, self._in_list, self._ready = None, 0, iter(())
+
+    def _note_epochs(self) -> None:
+        """The pass after one without an end begins behind all epochs that it has touched."""
+        loader, place = self._loader, self._loader.place
+        if loader.epochs_of_pass is not None or place.number != self._number:
+            return
+        epoch, consumed, _ = self._where()
+        within = max(0, consumed - 1) // max(1, loader.share.num_records) if loader.recipe.repeats is None else 0
+        place.following = max(place.following, epoch + within + 1)
 
     def _end(self) -> None:
         place = self._loader.place
@@ -180,19 +199,27 @@ class LoaderIterator(Iterator[Any]):
     def __del__(self) -> None:
         # A loop that was left by `break` drops its iterator; where it stood is asked of the loader then.
         place = getattr(self, "_loader", None) and self._loader.place
-        if place and place.number == getattr(self, "_number", None) and place.is_open:
-            place.left = self._state()
+        if place and place.number == getattr(self, "_number", None):
+            self._note_epochs()
+            if place.is_open:
+                place.left = self._state()
 
     def state_dict(self) -> dict[str, Any]:
         """Where this pass stands, counting what was handed out; JSON, the same on every pipeline."""
         return check_size(self._state())
 
     def _state(self) -> State:
+        loader = self._loader
+        epoch, consumed, step = self._where()
+        first_epoch = epoch if self._is_over else self._first_epoch
+        return loader.own_state(first_epoch=first_epoch, epoch=epoch, consumed=consumed, step=step)
+
+    def _where(self) -> tuple[int, int, int]:
+        """Epoch, and what was consumed and how many steps were taken since it began."""
         loader, progress, listed = self._loader, self._progress, self._listed
         epochs = loader.epochs_of_pass
         if self._is_over:
-            epoch = progress.epoch + 1 if epochs is None else self._first_epoch + epochs
-            return loader.own_state(first_epoch=epoch, epoch=epoch, consumed=0, step=0)
+            return progress.epoch + 1 if epochs is None else self._first_epoch + epochs, 0, 0
         consumed, step = self._consumed, self._step
         if progress.span is not None:
             step = progress.taken + self._in_list
@@ -201,7 +228,7 @@ class LoaderIterator(Iterator[Any]):
                 consumed = listed.consumed[self._in_list - 1]
             elif progress.irregular is not None:
                 consumed = progress.irregular
-        return loader.own_state(first_epoch=self._first_epoch, epoch=progress.epoch, consumed=consumed, step=step)
+        return progress.epoch, consumed, step
 
     def stats(self) -> dict[str, float]:
         """What was read so far and what it took, in records, bytes and seconds.
@@ -278,7 +305,8 @@ class Loader:
     @cached_property
     def _streams(self) -> tuple[list[Split], list[int]]:
         """The splits of all pipelines whose steps must be counted, and records of a span of each."""
-        split, repeats = self.split, self.recipe.repeats or 1
+        split = self.split
+        repeats = 1 if self.recipe.repeats is None else self.recipe.repeats
         if self.streams is not None:
             return [split] * len(self.streams), list(self.streams)
         if not split.has_own_stream or split.policy == "FUNCTION":
@@ -383,9 +411,10 @@ class Loader:
         mapper = self.recipe.mapper
         reading = self.reading(self.span(), first, Totals())
         if mapper is not None:
-            return self.finisher.step([mapper(task) for task in reading.tasks(columns, stops, wanted)])
+            mapped = [mapper(task) for task in reading.tasks(columns, stops, wanted)]
+            return next(self.finisher.records(mapped[0])) if self.by_record else self.finisher.step(mapped)
         if self.by_record:
-            return next(iter(self.finisher.records(columns)))
+            return next(self.finisher.records(columns))
         return self.finisher.steps(columns, stops, self.split.num_slots)[0]
 
     # -- passes --
@@ -405,6 +434,10 @@ class Loader:
                 "the last pass was not read to its end, so that this pipeline might be an epoch ahead of the others",
                 advice="Say where all of them begin: set_epoch(epoch), or load_state_dict(state)",
             )
+        if place.resumed is not None:
+            self._check_state(place.resumed)
+        if place.following > MAX_EPOCH:
+            raise RequestError(f"epoch {MAX_EPOCH} was the last one", advice="set_epoch(epoch) says where to go on")
         self.check_memory()
         iterator = kind(self)
         place.last, place.is_open = weakref.ref(iterator), True
@@ -470,13 +503,13 @@ class Loader:
             raise StateError(
                 f"a state is what state_dict() gave, or a list of these, not {type(states).__name__}"
             )
-        check_same(state, self.own_state(first_epoch=0, epoch=0, consumed=0, step=0))
-        self._check_place(state)
+        self._check_state(state)
         self.place.begin(state.epoch)
         self.place.resumed = state
 
-    def _check_place(self, state: State) -> None:
-        """Refuse a place that no pass of this loader has."""
+    def _check_state(self, state: State) -> None:
+        """Refuse the state of something else, and a place that no pass of this loader has."""
+        check_same(state, self.own_state(first_epoch=0, epoch=0, consumed=0, step=0))
         epochs = state.epoch - state.first_epoch
         repeats, passes = self.recipe.repeats, self.passes
         per_span = 1 if repeats is None else repeats
@@ -487,8 +520,18 @@ class Loader:
                 advice="Give repeat the number that it had when the state was saved",
             )
         total = None if repeats is None else self.recipe.num_records * repeats
-        if not self.split.has_own_stream and total is not None and state.consumed > total:
-            raise StateError(f"consumed is {state.consumed:,} in the state, of {total:,} records")
+        if not self.split.has_own_stream:
+            if total is not None and state.consumed > total:
+                raise StateError(f"consumed is {state.consumed:,} in the state, of {total:,} records")
+            return
+        steps = self.span_steps()
+        if state.step is None or (steps is not None and state.step > steps):
+            raise StateError(f"step is {state.step} in the state, of {'endless' if steps is None else steps} steps")
+        if state.consumed != state.step * self.split.batch_size:
+            raise StateError(
+                f"consumed is {state.consumed:,} in the state, which is not {state.step} steps of "
+                f"{self.split.batch_size} records"
+            )
 
 
 def _lists(
@@ -501,8 +544,6 @@ def _lists(
         span = loader.span(consumed=consumed, first_step=first_step)
         progress.span, progress.taken, progress.irregular = span, span.first_step, None
         progress.epoch = first_epoch + number * (repeats or 1)
-        if loader.epochs_of_pass is None:
-            loader.place.following = max(loader.place.following, progress.epoch + 1)
         yield from loader.reading(span, progress.epoch, totals).ready()
         if not repeats or (loader.passes is None and not loader.span_steps()):
             return

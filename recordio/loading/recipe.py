@@ -121,6 +121,13 @@ class Recipe:
         after = View(range(len(self.view))) if self.after is None else self.after
         return replace(self, after=change(after))
 
+    def settled(self) -> Recipe:
+        """The same records without the fixed order that they were taken from: whoever splits them orders them anew."""
+        if self.after is None:
+            return self
+        wanted = self.whole.want(0, np.arange(len(self.after), dtype=np.int64))
+        return replace(self, view=View(np.sort(wanted.numbers)), after=None)
+
     @cached_property
     def mapper(self) -> Mapper | None:
         """All maps; functions without an output_signature are called with a few records."""

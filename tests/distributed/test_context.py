@@ -231,7 +231,7 @@ def test_a_launcher_says_which_pipeline_this_is(environ, expected):
     (tf_config(WORKERS, task("worker", 1)) | TORCHRUN | SRUN | MPIRUN, "TF_CONFIG"),
     ({"TF_CONFIG": "{}"} | TORCHRUN | SRUN | MPIRUN, "torchrun"),           # says nothing
     (TORCHRUN | SRUN | MPIRUN, "torchrun"),
-    (SRUN | MPIRUN, "Slurm"),
+    (SRUN | MPIRUN, "OpenMPI"),                                              # mpirun starts its daemons with srun
     ({"SLURM_JOB_ID": "77", "SLURM_PROCID": "0", "SLURM_NTASKS": "5"} | MPIRUN, "OpenMPI"),     # mpirun in a script
 ])  # fmt: skip
 def test_the_first_launcher_that_knows_is_believed(environ, expected):

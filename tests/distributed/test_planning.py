@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,3 +105,19 @@ def test_quality_is_that_of_the_batches(tmp_path: Path) -> None:
         recordio.shuffle_quality(dataset)  # type: ignore[arg-type]
     with pytest.raises(recordio.RequestError, match="no column"):
         recordio.shuffle_quality(dataset.batch(4), classes="lable")
+
+
+def test_what_has_no_plan_is_refused(million: Path) -> None:
+    """Batches without a last one, and numbers that no key or array holds."""
+    dataset = recordio.open(million)[:100]
+    for ask in (
+        lambda: recordio.shuffle_quality(dataset.shuffle(seed=0).repeat().batch(10)),
+        lambda: recordio.plan_reading(dataset.repeat().batch(10), 2),
+        lambda: recordio.shuffle_quality(dataset.batch(10), epoch=-1),
+        lambda: recordio.plan_reading(dataset.batch(10), epoch=1 << 64),
+        lambda: dataset.batch(10**21),
+    ):
+        with pytest.raises(recordio.RequestError, match=r"repeat|epoch|batch_size"):
+            ask()
+    found = recordio.plan_reading(dataset.batch(10).repeat(), np.int64(2), np.int32(4))  # type: ignore[arg-type]
+    assert json.loads(json.dumps(found.to_map()))["num_replicas"] == 4
