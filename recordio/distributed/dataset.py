@@ -185,7 +185,7 @@ def _distributed(
     own = Loader(
         recipe=loader.recipe, finisher=finisher, split=split, remainder=remainder, passes=loader.passes,
         is_distributed=True, has_peers=context.num_input_pipelines > 1, streams=streams,
-        pipeline_id=context.input_pipeline_id, place=loader.place.copied(),
+        pipeline_id=context.input_pipeline_id, num_pipelines=context.num_input_pipelines, place=loader.place.copied(),
     )  # fmt: skip
     own.num_steps()  # what cannot be divided is refused here
     return DistributedDataset(_loader=own, _batches=loader, context=context)

@@ -103,6 +103,7 @@ def ordered_map(
     *,
     window: int,
     describe: Callable[[Item], str] | None = None,
+    has_room: Callable[[], bool] | None = None,
     return_exceptions: Literal[False] = False,
 ) -> Generator[Result]: ...
 
@@ -115,6 +116,7 @@ def ordered_map(
     *,
     window: int,
     describe: Callable[[Item], str] | None = None,
+    has_room: Callable[[], bool] | None = None,
     return_exceptions: bool,
 ) -> Generator[Result | Exception]: ...
 
@@ -126,6 +128,7 @@ def ordered_map(
     *,
     window: int,
     describe: Callable[[Item], str] | None = None,
+    has_room: Callable[[], bool] | None = None,
     return_exceptions: bool = False,
 ) -> Generator[Result | Exception]:
     """Run a function over items and give the results in the order of the items.
@@ -138,6 +141,8 @@ def ordered_map(
         items: taken one at a time as there is room; an exception of theirs comes after the results before it.
         window: items submitted and not yet handed out, at least 1; it bounds the memory.
         describe: names an item in a WorkerError; "item 3" without it.
+        has_room: asked before an item is taken while others are under way; where it says no, one of these is handed out
+            first. For what bounds the memory better than a number of items.
         return_exceptions: give the exception of an item in place of its result and go on.
 
     Raises:
@@ -145,7 +150,7 @@ def ordered_map(
         WorkerError: a worker process died, or this is a fork of the process that began: its threads are not here.
         RequestError: window is below 1.
     """
-    return _ordered(executor, fn, items, _check_window(window), describe, return_exceptions)
+    return _ordered(executor, fn, items, _check_window(window), describe, has_room, return_exceptions)
 
 
 def _ordered(
@@ -154,6 +159,7 @@ def _ordered(
     items: Iterable[Item],
     window: int,
     describe: Callable[[Item], str] | None,
+    has_room: Callable[[], bool] | None,
     return_exceptions: bool,
 ) -> Generator[Result | Exception]:
     pending: deque[tuple[int, Item, Task]] = deque()
@@ -163,12 +169,10 @@ def _ordered(
     process_id = os.getpid()
     try:
         while True:
-            if os.getpid() != process_id:
-                raise WorkerError(
-                    f"this was begun in process {process_id}, and its threads are not in this fork of it",
-                    advice="Begin a new iteration in each process",
-                )
+            check_process(process_id)
             while not exhausted and stopped is None and len(pending) < window:
+                if pending and has_room is not None and not has_room():
+                    break
                 try:
                     number, item = next(numbered)
                 except StopIteration:
@@ -200,8 +204,22 @@ def _ordered(
             del item, future, result
             yield handed_out.pop()
     finally:
-        for _, _, future in pending:
-            future.cancel()
+        if os.getpid() == process_id:   # in a fork, a thread that is not there may hold a future's lock
+            for _, _, future in pending:
+                future.cancel()
+
+
+def check_process(process_id: int) -> None:
+    """Refuse to wait in a fork for threads that only the process has that began.
+
+    Raises:
+        WorkerError: this is another process.
+    """
+    if os.getpid() != process_id:
+        raise WorkerError(
+            f"this was begun in process {process_id}, and its threads are not in this fork of it",
+            advice="Begin a new iteration in each process",
+        )
 
 
 def as_completed_map(

@@ -38,9 +38,11 @@ def replacing_map(
     *,
     window: int,
     describe: Callable[[Item], str] | None = None,
+    has_room: Callable[[], bool] | None = None,
     replace_workers: bool = False,
     max_deaths: int = 3,
     on_death: Callable[[], object] | None = None,
+    on_end: Callable[[], object] | None = None,
 ) -> Generator[Result]:
     """Run a function over items on an executor of our own, and give the results in the order of the items.
 
@@ -50,10 +52,12 @@ def replacing_map(
 
     Args:
         make: makes the executor.
-        fn, items, window, describe: as for `ordered_map`.
+        fn, items, window, describe, has_room: as for `ordered_map`.
         replace_workers: make a new executor when a worker dies, and submit again what has no result yet.
         max_deaths: an item that is the earliest unfinished one at so many deaths in a row is given up.
         on_death: called once for every executor that a death broke.
+        on_end: called before the executor is ended, however it comes to that: results are not wanted any more, and what
+            runs in threads may as well stop.
 
     Raises:
         Exception: what the function raised for the earliest item that failed.
@@ -62,16 +66,21 @@ def replacing_map(
         RequestError: window is below 1.
     """
     pool = _Replacing(make, describe, replace_workers, max_deaths, on_death)
-    return _owning(pool, ordered_map(pool, fn, items, window=window, describe=describe), items)
+    results = ordered_map(pool, fn, items, window=window, describe=describe, has_room=has_room)
+    return _owning(pool, results, items, on_end)
 
 
-def _owning(pool: _Replacing, results: Generator[Result], items: Iterable[Item]) -> Generator[Result]:
+def _owning(
+    pool: _Replacing, results: Generator[Result], items: Iterable[Item], on_end: Callable[[], object] | None
+) -> Generator[Result]:
     process_id = os.getpid()
     try:
         yield from results
     finally:
         try:
             if os.getpid() == process_id:       # a fork has the objects, but neither the threads nor the children
+                if on_end is not None:
+                    on_end()
                 pool.end()
         finally:
             close = getattr(items, "close", None)

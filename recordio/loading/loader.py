@@ -23,6 +23,7 @@ import numpy as np
 
 from recordio.errors import RequestError, StateError
 from recordio.loading.finishing import Finisher
+from recordio.loading.mapping import Mapper
 from recordio.loading.options import least_memory
 from recordio.loading.reading import Reading, Ready
 from recordio.loading.recipe import Recipe, Share
@@ -157,9 +158,9 @@ class LoaderIterator(Iterator[Any]):
         listed, handed_out = self._listed, self._in_list
         if listed is None:
             return
-        part = handed_out / max(1, listed.num_steps)
-        self.totals.records += round(listed.num_records * part)
-        self.totals.nbytes += round(listed.nbytes * part)
+        records, nbytes = listed.handed_out(handed_out)
+        self.totals.records += records
+        self.totals.nbytes += nbytes
         self.totals.num_batches += handed_out
         self._progress.taken += handed_out
         if listed.consumed is not None and handed_out:
@@ -234,18 +235,17 @@ class LoaderIterator(Iterator[Any]):
         """What was read so far and what it took, in records, bytes and seconds.
 
         Returns:
-            records, batches, bytes: handed out. elapsed_s since the pass began; waited_s: of that, in `next`. Of
-            threads, so that their sum may be more than what elapsed: plan_s which records come next, read_s files,
+            records, batches, bytes (where records differ in size, about): handed out. elapsed_s since the pass began;
+            waited_s: of that, in `next`. Of threads, so that their sum may be more than what elapsed: plan_s which records come next, read_s files,
             verify_s checksums, decode_s decompression and what belongs to it, gather_s putting shuffled records
             together, map_s the user's functions. Of the caller's thread: assemble_s making batches. num_deaths: workers
             that died.
         """
         totals, listed = self.totals, self._listed
-        part = 0.0 if listed is None else self._in_list / max(1, listed.num_steps)
+        records, nbytes = (0, 0) if listed is None else listed.handed_out(self._in_list)
         return {
-            "records": totals.records + (0 if listed is None else round(listed.num_records * part)),
-            "batches": totals.num_batches + self._in_list,
-            "bytes": totals.nbytes + (0 if listed is None else round(listed.nbytes * part)),
+            "records": totals.records + records, "batches": totals.num_batches + self._in_list,
+            "bytes": totals.nbytes + nbytes,
             "elapsed_s": clock() - totals.started, "waited_s": totals.waited_s,
             "plan_s": totals.plan_s, "read_s": totals.read_s, "verify_s": totals.verify_s,
             "decode_s": totals.decode_s, "gather_s": totals.gather_s, "map_s": totals.map_s,
@@ -279,6 +279,7 @@ class Loader:
         has_peers: whether other pipelines do.
         streams: records of a span of every pipeline, where a function made them.
         pipeline_id: which of these is ours.
+        num_pipelines: P, where a function made the data set.
     """
 
     recipe: Recipe
@@ -291,6 +292,7 @@ class Loader:
     has_peers: bool = False
     streams: tuple[int, ...] | None = None
     pipeline_id: int = 0
+    num_pipelines: int = 1
     place: Place = field(default_factory=Place)
 
     # -- steps --
@@ -301,6 +303,16 @@ class Loader:
         if self.split.policy == "FILE":
             return self.recipe.of_pipeline(self.split.num_pipelines, self.split.pipeline_id)
         return self.recipe.whole
+
+    @cached_property
+    def mapper(self) -> Mapper | None:
+        """All maps; where positions are those of a stream of the pipeline's own, its generators are, too."""
+        mapper, split = self.recipe.mapper, self.split
+        if mapper is None or not split.has_own_stream:
+            return mapper
+        if split.policy == "FUNCTION":
+            return mapper.of_pipeline(self.num_pipelines, self.pipeline_id)
+        return mapper.of_pipeline(split.num_pipelines, split.pipeline_id)
 
     @cached_property
     def _streams(self) -> tuple[list[Split], list[int]]:
@@ -359,7 +371,7 @@ class Loader:
     def reading(self, span: Span, first_epoch: int, stats: Totals) -> Reading:
         """How a span is read."""
         return Reading(
-            share=self.share, span=span, finisher=self.finisher, mapper=self.recipe.mapper,
+            share=self.share, span=span, finisher=self.finisher, mapper=self.mapper,
             options=self.recipe.options, stats=stats, first_epoch=first_epoch, by_record=self.by_record,
             is_dense=not self.is_distributed, drops=self.remainder == "drop",
             has_peers=self.has_peers,
@@ -408,7 +420,7 @@ class Loader:
         wanted = self.share.want(first, steps.positions)
         columns = self.recipe.reader.rows(wanted.numbers, self.recipe.ordinals)
         stops = np.cumsum(steps.sizes.reshape(-1)).tolist()
-        mapper = self.recipe.mapper
+        mapper = self.mapper
         reading = self.reading(self.span(), first, Totals())
         if mapper is not None:
             mapped = [mapper(task) for task in reading.tasks(columns, stops, wanted)]

@@ -3,7 +3,8 @@
     columns -> records or a batch -> fn -> checked against the spec -> columns -> the next function, or the batch
 
 A function sees what is its own: nothing that it keeps or scribbles over is seen again. What it returns is checked like
-any record that is written. An exception of it keeps its type, and gets a note with the number of the record.
+any record that is written. An exception of it keeps its type, and gets a note with the number of the record; but
+StopIteration, which would look like the end of the data, becomes a RuntimeError.
 
 Spec: spec/order.md, section 8.
 """
@@ -55,6 +56,10 @@ class MapTask:
     positions: Array
 
 
+class MapStopped(Exception):
+    """Mapping was given up, because nobody waits for the result."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Step:
     stage: MapStage
@@ -75,28 +80,61 @@ class Mapper:
         """Of what comes out."""
         return self.steps[-1].target
 
-    def __call__(self, task: MapTask) -> list[ColumnValues]:
+    @property
+    def row_size(self) -> int | None:
+        """Raw bytes of a record that comes out; None where they differ."""
+        columns = self.schema.columns
+        if not all(column.is_fixed for column in columns):
+            return None
+        return sum(column.row_size + column.optional for column in columns)
+
+    def of_pipeline(self, num_pipelines: int, pipeline_id: int) -> Mapper:
+        """The same functions, with generators that no other pipeline has.
+
+        Source: spec/order.md, section 8.
+        """
+        return replace(self, seed=key(self.seed, 0, "pipeline", num_pipelines, pipeline_id + 1)[0])
+
+    def __call__(self, task: MapTask, is_stopped: Callable[[], bool] | None = None) -> list[ColumnValues]:
         """Map rows; the same number of them comes back.
 
+        Args:
+            task: its columns are let go as soon as the functions were called, and it is left without any.
+            is_stopped: asked before every call of a function.
+
         Raises:
-            Exception: what a function raised, with a note that names the record. SignatureError: what it returned does
-                not match the spec.
+            Exception: what a function raised, with a note that names the record; RuntimeError for StopIteration.
+                SignatureError: what it returned does not match the spec. MapStopped: is_stopped said so.
         """
         for step in self.steps:
-            if len(task.numbers):
-                columns = self._batch(step, task) if step.stage.batched else self._records(step, task)
-            else:
+            if not len(task.numbers):
                 columns = RecordBuffer(step.target).take()
+            elif step.stage.batched:
+                if is_stopped is not None and is_stopped():
+                    raise MapStopped
+                columns = self._batch(step, task)
+            else:
+                columns = self._records(step, task, is_stopped)
             task = replace(task, columns=columns)
         return task.columns
 
-    def _records(self, step: _Step, task: MapTask) -> list[ColumnValues]:
-        fn, unflatten = step.stage.fn, step.source.unflatten
+    def _records(self, step: _Step, task: MapTask, is_stopped: Callable[[], bool] | None) -> list[ColumnValues]:
         buffer = RecordBuffer(step.target)
+        self._fill(buffer, step, task, is_stopped)
+        # No name here keeps the rows that went in while those that come out are put together.
+        task.columns.clear()
+        return buffer.take()
+
+    def _fill(
+        self, buffer: RecordBuffer, step: _Step, task: MapTask, is_stopped: Callable[[], bool] | None
+    ) -> None:
+        fn, unflatten = step.stage.fn, step.source.unflatten
         rows = zip(*map(record_leaves, step.source.columns, task.columns), strict=True)
         for row, leaves in enumerate(rows):
             record = unflatten(leaves)
             number = int(task.numbers[row])
+            if is_stopped is not None and is_stopped():
+                raise MapStopped
             try:
                 if step.stage.rng:
                     generator = self._generator(step, int(task.epochs[row]), int(task.positions[row]))
@@ -105,13 +143,12 @@ class Mapper:
                     mapped = fn(*record) if type(record) is tuple else fn(record)
             except Exception as error:
                 where = f"position {int(task.positions[row])} of epoch {int(task.epochs[row])}"
-                error.add_note(f"{MAP_NOTE}at record {number} ({where})")
+                _note(error, f"at record {number} ({where})")
                 raise
             try:
                 buffer.append(mapped, number)
             except SignatureError as error:
                 raise _of_map(error, step.stage) from error.__cause__
-        return buffer.take()
 
     def _batch(self, step: _Step, task: MapTask) -> list[ColumnValues]:
         fn = step.stage.fn
@@ -120,8 +157,10 @@ class Mapper:
         try:
             mapped = fn(*batch) if type(batch) is tuple else fn(batch)
         except Exception as error:
-            error.add_note(f"{MAP_NOTE}at a batch of {len(task.numbers)} records, from record {first} to record {last}")
+            _note(error, f"at a batch of {len(task.numbers)} records, from record {first} to record {last}")
             raise
+        del batch
+        task.columns.clear()
         try:
             num_rows, columns = cast_batch(step.target, mapped, first_record=0)
         except SignatureError as error:
@@ -138,6 +177,20 @@ class Mapper:
     def _generator(self, step: _Step, epoch: int, position: int) -> np.random.Generator:
         k0, k1, _, _ = key(self.seed, epoch, "map", position, step.rng_stage)
         return np.random.Generator(np.random.Philox(key=np.array([k0, k1], np.uint64)))
+
+
+def _note(error: Exception, where: str) -> None:
+    """Say where an exception of a function was raised.
+
+    Raises:
+        RuntimeError: it is StopIteration, which would end the iteration over batches as if it were complete.
+    """
+    note = f"{MAP_NOTE}{where}"
+    error.add_note(note)
+    if isinstance(error, StopIteration):
+        failure = RuntimeError("the map function raised StopIteration: what it takes its values from has ended")
+        failure.add_note(note)
+        raise failure from error
 
 
 def make_mapper(stages: Sequence[MapStage], schema: Schema, seed: int, samples: MapTask | None) -> Mapper:

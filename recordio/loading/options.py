@@ -17,6 +17,9 @@ AUTOTUNE = -1
 MAX_BLOCK_SIZE = 24 << 20
 _MEMORY_PARTS = 8  # a block takes no more than this part of a budget
 DEFAULT_QUEUE_SIZE = 10  # batches, as PyDataset has it
+# What is mapped and waits, where no memory is given: bytes in all, or for each worker if that is more.
+_MAP_SIZE = 256 << 20
+_MAP_SIZE_OF_WORKER = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +31,9 @@ class Options:
             there are processors. 0: the caller's own thread, and nothing is read ahead.
         use_multiprocessing: `map` functions run in processes of their own.
         max_queue_size: batches that are ready, or in work, ahead of the caller; None: 10.
-        memory: bytes that decoded records may take, those handed out apart; None: no limit but what the order needs.
+        memory: bytes that decoded records may take, those handed out apart; three quarters of what the order leaves
+            are for what `map` makes. At least one batch is always under way. None: what the order needs, some blocks of
+            24 MiB, and for `map` 256 MiB, or 64 MiB a worker if that is more.
         replace_workers: a worker process that dies is replaced, and its work done again; else it is an error.
     """
 
@@ -69,6 +74,17 @@ class Options:
     def block_size(self) -> int:
         """Raw bytes of what is gathered at once."""
         return MAX_BLOCK_SIZE if self.memory is None else max(1, min(MAX_BLOCK_SIZE, self.memory // _MEMORY_PARTS))
+
+    def rooms(self, held: int, *, maps: bool) -> tuple[int | None, int]:
+        """Bytes for what is read ahead, None without a limit, and for what is mapped and waits.
+
+        Args:
+            held: bytes that the order needs.
+        """
+        if self.memory is None:
+            return None, max(_MAP_SIZE, _MAP_SIZE_OF_WORKER * self.num_workers)
+        room = max(4, self.memory - held)
+        return (room // 4, room - room // 4) if maps else (room, 0)
 
     @property
     def queue_size(self) -> int:

@@ -4,36 +4,42 @@
     gathered   blocks of steps, planned ahead; what they need is decoded, then taken at once
         -> pieces: rows of whole steps -> mapped, slot by slot -> finished: lists of what users get
 
-Both give the same. Plans are made in the caller's thread, everything else in tasks; what is under way is bounded.
+Both give the same. Plans are made in the caller's thread, everything else in tasks; what is under way is bounded, in
+steps and in bytes. No name here keeps what was handed on: a step may be most of a budget.
 
 Spec: spec/order.md, sections 5 to 8; design.md, section 5.
 """
 
 from __future__ import annotations
 
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
-from recordio.columns import Array, ColumnValues, concat, empty, owned, slice_rows, split_rows, take_rows
-from recordio.execute.pool import make_executor
+from recordio.columns import Array, ColumnValues, concat, empty, memory_size, owned, slice_rows, split_rows, take_rows
+from recordio.execute.budget import Budget
+from recordio.execute.pool import check_process, make_executor
 from recordio.execute.replacing import replacing_map
 from recordio.loading.finishing import Finisher, num_bytes, stops_of
 from recordio.loading.mapping import Mapper, MapTask, check_picklable
 from recordio.loading.options import Options
 from recordio.loading.recipe import Share
-from recordio.loading.rows import Gathered, Store, Wanted
+from recordio.loading.rows import Gathered, NumberedRows, Store, Wanted
 from recordio.metering import Totals
 from recordio.plan.epoch import Span, Steps
 from recordio.rows import Rows
 
 _MAX_BLOCK_RECORDS = 1 << 16
 _BLOCKS_AHEAD = 2
+_SCATTERED = 3  # rows that are picked one by one take so many times their bytes: picked, put together, put in order
 _RECORDS_A_TASK = 64  # that are mapped at once where there are no batches
 
 
@@ -43,14 +49,20 @@ class Ready:
 
     Attributes:
         steps: what users get, step after step; each is taken from here once.
+        ends: records of all steps up to each of them.
+        nbytes: of all of them.
         consumed: positions that are over after each step, where that is not regular.
     """
 
     steps: Iterable[Any]
-    num_steps: int
-    num_records: int
+    ends: Sequence[int]
     nbytes: int
     consumed: Sequence[int] | None = None
+
+    def handed_out(self, num_steps: int) -> tuple[int, int]:
+        """Records, and about the bytes, of the first steps."""
+        records = self.ends[num_steps - 1] if num_steps else 0
+        return records, round(self.nbytes * records / max(1, self.ends[-1] if len(self.ends) else 0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +113,7 @@ class Reading:
             nothing = [empty(column) for column in self.finisher.schema.columns]
             while self.has_peers:
                 step = self.finisher.step([nothing] * self._num_slots)
-                yield Ready(steps=[step], num_steps=1, num_records=0, nbytes=0)
+                yield Ready(steps=[step], ends=[0], nbytes=0)
             return
         with closing(self.pieces()) as pieces:
             yield from self._mapped(pieces) if self.mapper is not None else map(self._finished, pieces)
@@ -123,6 +135,10 @@ class Reading:
     def _num_slots(self) -> int:
         return self.span.split.num_slots
 
+    @cached_property
+    def _rooms(self) -> tuple[int | None, int]:
+        return self.options.rooms(self.share.held_size(), maps=self.mapper is not None)
+
     # -- in order --
 
     def _ordered(self) -> Generator[Piece]:
@@ -141,13 +157,16 @@ class Reading:
                 size = int(sizes[0].sum()) - num_held if num_held else 0
                 rows = int(sizes.sum()) - num_held
                 first, whole, run = run.split(columns, size, rows)
+                pieces: deque[Piece] = deque()
                 if num_held:
-                    yield self._piece(_join([*held, first], buffers.empty), sizes[:1])
+                    pieces.append(self._piece(_join([*held, first], buffers.empty), sizes[:1]))
                 if len(sizes) > bool(num_held):
-                    yield self._piece(whole, sizes[bool(num_held) :])
+                    pieces.append(self._piece(whole, sizes[bool(num_held) :]))
                 step += len(sizes)
                 held, num_held = ([run], run.num_rows) if run.num_rows else ([], 0)
                 del run, first, whole
+                while pieces:
+                    yield pieces.popleft()
                 if span.num_steps is not None and step >= span.num_steps:
                     return
         if self.is_dense:
@@ -198,7 +217,7 @@ class Reading:
             ranges = self.share.ranges(position - epoch_start) or []
             stream = recipe.reader.stream(
                 ranges, recipe.ordinals, workers=options.num_threads, on_corrupt=recipe.on_corrupt,
-                align=span.split.batch_size, memory=options.memory, stats=self.stats,
+                align=span.split.batch_size, memory=self._rooms[0], stats=self.stats,
             )  # fmt: skip
             for rows in stream:
                 recipe.note_lost(rows.lost)
@@ -236,11 +255,9 @@ class Reading:
         local = max(1, span.split.batch_size * span.split.num_slots // span.split.num_replicas)
         records = min(_MAX_BLOCK_RECORDS, int(self.options.block_size / share.recipe.row_size))
         steps_at_once = max(1, records // local)
-        ahead = _BLOCKS_AHEAD if self.options.max_queue_size is None else min(
-            _BLOCKS_AHEAD, max(1, -(-self.options.max_queue_size // steps_at_once))
-        )  # fmt: skip
         threads = self.options.num_threads
         store = share.store(self.stats, 2 * threads + 16)
+        ahead = self._blocks_ahead(store, steps_at_once, steps_at_once * local)
         executor = make_executor(threads, False) if threads else _Inline()
         planned: deque[tuple[Steps, Wanted, list[Future[Any]]]] = deque()
         under_way: deque[tuple[Steps, Wanted, Future[Gathered]]] = deque()
@@ -248,8 +265,11 @@ class Reading:
         planner = executor if threads > 1 else _Inline()
         plans: deque[Future[tuple[Steps, Wanted]]] = deque()
         bounds = span.bounds(steps_at_once)
+        process_id = os.getpid()
         try:
             while True:
+                if threads:
+                    check_process(process_id)
                 while len(plans) < 2 and (block := next(bounds, None)) is not None:
                     plans.append(planner.submit(self._plan, *block))
                 while plans and len(planned) + len(under_way) <= (ahead if threads else 0):
@@ -260,22 +280,36 @@ class Reading:
                     # Behind what the next block decodes, so that a thread that gathers seldom waits for another.
                     if len(planned) > 1:
                         under_way.append(self._submit(store, executor, *planned.popleft()))
-                if planned and (not plans or not under_way):
+                if planned and (not under_way or (not plans and len(under_way) < ahead)):
                     under_way.append(self._submit(store, executor, *planned.popleft()))
                 if not under_way:
                     return
                 steps, wanted, future = under_way.popleft()
                 gathered = future.result()
                 self._release(store, steps)
-                del future
-                yield self._block(steps, wanted, gathered)
-                del gathered
+                pieces = [self._block(steps, wanted, gathered)]
+                del future, gathered
+                yield pieces.pop()
         finally:
-            waiting: list[Future[Any]] = [*plans, *(entry[2] for entry in under_way)]
-            for future in waiting:
-                future.cancel()
-            executor.shutdown(wait=True, cancel_futures=True)
-            store.close()
+            # In a fork, a thread that is not there may hold a lock, and what is loading is the other process's.
+            if not threads or os.getpid() == process_id:
+                waiting: list[Future[Any]] = [*plans, *(entry[2] for entry in under_way)]
+                for future in waiting:
+                    future.cancel()
+                executor.shutdown(wait=True, cancel_futures=True)
+                store.close()
+
+    def _blocks_ahead(self, store: Store, num_steps: int, num_rows: int) -> int:
+        """Blocks of so many steps and rows that are gathered ahead: as far as steps and bytes are wanted."""
+        ahead, queue_size, room = _BLOCKS_AHEAD, self.options.max_queue_size, self._rooms[0]
+        if queue_size is not None:
+            ahead = min(ahead, max(1, -(-queue_size // num_steps)))
+        if room is not None:
+            recipe = self.share.recipe
+            is_taken = not isinstance(store, NumberedRows) and all(c.is_fixed for c in recipe.schema.columns)
+            size = num_rows * recipe.row_size * (1 if is_taken else _SCATTERED)
+            ahead = min(ahead, max(1, int(room / size)))
+        return ahead
 
     def _plan(self, first: int, stop: int) -> tuple[Steps, Wanted]:
         with self.stats.timed("plan_s"):
@@ -326,96 +360,124 @@ class Reading:
                 steps: Iterable[Any] = self.finisher.records(piece.columns)
             else:
                 steps = self.finisher.steps(piece.columns, piece.stops, self._num_slots)
-        num_rows = piece.columns[0].num_rows
-        return Ready(
-            steps=steps, num_steps=len(piece.stops) // self._num_slots, num_records=num_rows,
-            nbytes=num_bytes(piece.columns), consumed=piece.consumed,
-        )  # fmt: skip
+        ends = piece.stops[self._num_slots - 1 :: self._num_slots]
+        return Ready(steps=steps, ends=ends, nbytes=num_bytes(piece.columns), consumed=piece.consumed)
 
     # -- mapped --
 
     def _mapped(self, pieces: Iterator[Piece]) -> Iterator[Ready]:
         assert self.mapper is not None
-        slots: deque[tuple[int, Sequence[int] | None]] = deque()  # steps that a task ends, and their `consumed`
+        options, workers = self.options, self.options.num_workers
+        begun: deque[_Begun] = deque()
+        # Until something is known of the results, a budget that was asked for is risked for one only.
+        budget = Budget(self._rooms[1], self.mapper.row_size, workers if options.memory is None else 1)
+        in_process = options.use_multiprocessing and workers > 0
 
         def tasks() -> Iterator[MapTask]:
             for piece in pieces:
-                for stop, task, num_steps in self._tasks(piece):
-                    consumed = piece.consumed
-                    slots.append((num_steps, None if consumed is None else consumed[stop - num_steps : stop]))
-                    yield task
-                    del task
+                found = self._tasks(piece)
                 del piece
+                for num_steps, consumed, task in found:
+                    size = sum(map(memory_size, task.columns))
+                    begun.append(_Begun(num_steps, consumed, len(task.numbers), size))
+                    budget.begin(len(task.numbers), size)
+                    handed_on = [task]
+                    del task
+                    yield handed_on.pop()
 
-        options = self.options
-        workers = options.num_workers
         if workers == 0:
-            results: Iterator[Any] = map(self._run_mapper, tasks())
+            results: Iterator[Any] = self._one_by_one(tasks(), budget)
         else:
-            run: Callable[[MapTask], Any] = _map_in_process if options.use_multiprocessing else self._run_mapper
+            stop = threading.Event()
+            run: Callable[[MapTask], Any] = _map_in_process
+            if not in_process:
+                run = partial(self._run_mapper, budget=budget, is_stopped=stop.is_set)
             results = replacing_map(
                 self._make_executor, run, tasks(),
-                window=max(1, options.queue_size) * self._num_slots, describe=_describe,
+                window=max(1, options.queue_size) * self._num_slots, describe=_describe, has_room=budget.has_room,
                 replace_workers=options.replace_workers, on_death=lambda: self.stats.add("num_deaths", 1),
+                on_end=stop.set,
             )  # fmt: skip
         parts: list[list[ColumnValues]] = []
         try:
             for columns in results:
-                if options.use_multiprocessing and workers:
+                task = begun.popleft()
+                if in_process:
                     columns = self._received(columns)
-                num_steps, consumed = slots.popleft()
+                    budget.finish(task.num_rows, task.size, 0)
+                else:
+                    budget.hand_out(sum(map(memory_size, columns)))
                 parts.append(columns)
-                if not num_steps:
+                if not task.num_steps:
                     continue
                 with self.stats.timed("assemble_s"):
                     if self.by_record:
                         steps: Iterable[Any] = self.finisher.records(columns)
                     else:
                         steps = [self.finisher.step(parts)]
-                yield Ready(
-                    steps=steps, num_steps=num_steps, num_records=sum(part[0].num_rows for part in parts),
-                    nbytes=sum(map(num_bytes, parts)), consumed=consumed,
-                )  # fmt: skip
+                num_rows = sum(part[0].num_rows for part in parts)
+                ends = range(1, num_rows + 1) if self.by_record else [num_rows]
+                yield Ready(steps=steps, ends=ends, nbytes=sum(map(num_bytes, parts)), consumed=task.consumed)
                 parts = []
                 del columns, steps
         finally:
             if workers:
                 results.close()  # type: ignore[attr-defined]
 
-    def _tasks(self, piece: Piece) -> Iterator[tuple[int, MapTask, int]]:
-        """Tasks of a piece: steps of it that are over with the task, the task, and how many of these it ends."""
+    def _one_by_one(self, tasks: Iterator[MapTask], budget: Budget) -> Iterator[list[ColumnValues]]:
+        for task in tasks:
+            mapped = [self._run_mapper(task, budget, None)]
+            del task
+            yield mapped.pop()
+
+    def _tasks(self, piece: Piece) -> Iterator[tuple[int, Sequence[int] | None, MapTask]]:
+        """Tasks of a piece: how many steps each ends, what these consume, and the task."""
+        consumed = piece.consumed
         if self.by_record:
             num_rows = piece.columns[0].num_rows
             stops: Sequence[int] = [*range(_RECORDS_A_TASK, num_rows, _RECORDS_A_TASK), num_rows]
         else:
             stops = piece.stops
+        tasks = self.tasks(piece.columns, stops, piece.where())
+        del piece
         start = 0
-        for place, (stop, task) in enumerate(zip(stops, self.tasks(piece.columns, stops, piece.where()), strict=True)):
+        for place, stop in enumerate(stops):
             if self.by_record:
-                yield stop, task, stop - start
+                done, num_steps = stop, stop - start
             else:
-                yield (place + 1) // self._num_slots, task, int((place + 1) % self._num_slots == 0)
+                done, num_steps = (place + 1) // self._num_slots, int((place + 1) % self._num_slots == 0)
+            yield num_steps, None if consumed is None else consumed[done - num_steps : done], next(tasks)
             start = stop
 
     def tasks(self, columns: Sequence[ColumnValues], stops: Sequence[int], where: Wanted) -> Iterator[MapTask]:
         """The rows before each stop, to be mapped."""
         epochs = np.full(len(where.numbers), where.epochs) if isinstance(where.epochs, int) else where.epochs
         start = 0
-        for stop in stops:
+        for place, stop in enumerate(stops):
             part = slice(start, stop)
-            yield MapTask(
+            task = MapTask(
                 columns=[
                     slice_rows(c, v, start, stop)
                     for c, v in zip(self.share.recipe.schema.columns, columns, strict=True)
                 ],
                 numbers=where.numbers[part], epochs=epochs[part], positions=where.positions[part],
             )  # fmt: skip
+            if place == len(stops) - 1:
+                columns = ()
+            handed_on = [task]
+            del task
+            yield handed_on.pop()
             start = stop
 
-    def _run_mapper(self, task: MapTask) -> list[ColumnValues]:
+    def _run_mapper(
+        self, task: MapTask, budget: Budget, is_stopped: Callable[[], bool] | None
+    ) -> list[ColumnValues]:
         assert self.mapper is not None
+        size = sum(map(memory_size, task.columns))
         with self.stats.timed("map_s"):
-            return self.mapper(task)
+            mapped = self.mapper(task, is_stopped)
+        budget.finish(len(task.numbers), size, sum(map(memory_size, mapped)))
+        return mapped
 
     def _make_executor(self) -> Executor:
         options = self.options
@@ -430,6 +492,16 @@ class Reading:
         self.stats.add("map_s", map_s)
         # What pickle gives may be read-only.
         return [values if values.values.flags.writeable else owned(values) for values in columns]
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """What is remembered of a task: how many steps it ends, positions that these consume, its rows and bytes."""
+
+    num_steps: int
+    consumed: Sequence[int] | None
+    num_rows: int
+    size: int
 
 
 @dataclass(slots=True)

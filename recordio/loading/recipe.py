@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from recordio.columns import take_rows
 from recordio.errors import RequestError
 from recordio.loading.decoding import Decoder
 from recordio.loading.held import HeldRows
@@ -50,7 +51,7 @@ Reader = DataSetReader | MemoryReader | ZipReader
 
 # Rows further apart than this are picked one by one; nearer ones are read in order and thinned out.
 STREAM_STEP = 16
-_NUM_SAMPLES = 4
+_NUM_SAMPLES = 4, 32, 256  # records that a map is tried with; more, where those before could not be read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,13 +136,30 @@ class Recipe:
             return None
         samples = None
         if len(self.view) and any(stage.output_signature is None for stage in self.maps):
-            places = np.unique(np.linspace(0, len(self.view) - 1, _NUM_SAMPLES).astype(np.int64))
-            numbers = self.view.at(places)
-            samples = MapTask(
-                columns=self.reader.rows(numbers, self.ordinals), numbers=numbers,
-                epochs=np.zeros(len(places), np.int64), positions=places,
-            )  # fmt: skip
+            samples = self._samples()
         return make_mapper(self.maps, self.schema, self.seed, samples)
+
+    def _samples(self) -> MapTask | None:
+        """A few records; where damage is skipped, of those that can be read, None if many were tried in vain."""
+        rows = NumberedRows(
+            reader=self.reader, ordinals=self.ordinals, on_corrupt=self.on_corrupt, note_lost=self.note_lost,
+            stats=Totals(),
+        )  # fmt: skip
+        for count in _NUM_SAMPLES if self.on_corrupt == "skip" else _NUM_SAMPLES[:1]:
+            places = np.unique(np.linspace(0, len(self.view) - 1, count).astype(np.int64))
+            numbers, epochs = self.view.at(places), np.zeros(len(places), np.int64)
+            found = rows.gather(
+                Wanted(epochs=epochs, positions=places, rows=places, find_numbers=lambda numbers=numbers: numbers)  # type: ignore[misc]
+            )
+            kept = np.arange(len(places)) if found.kept is None else found.kept
+            if len(kept):
+                few = kept[np.unique(np.linspace(0, len(kept) - 1, _NUM_SAMPLES[0]).astype(np.int64))]
+                columns = [
+                    take_rows(c, v, np.searchsorted(kept, few))
+                    for c, v in zip(self.schema.columns, found.columns, strict=True)
+                ]
+                return MapTask(columns=columns, numbers=numbers[few], epochs=epochs[few], positions=places[few])
+        return None
 
     @property
     def record_schema(self) -> Schema:

@@ -130,3 +130,21 @@ def test_an_iterator_that_failed_does_not_look_like_one_that_ended(path: Path):
         with pytest.raises(ValueError, match="no more"):
             next(iterator)
     assert iterator.steps_left == 9
+
+
+def test_records_are_counted_as_they_are_handed_out(path: Path):
+    """At every step, batched, mapped, shuffled, split over replicas, and one by one."""
+    dataset = recordio.open(path)
+    plain, mapped = dataset.batch(64), dataset.map(lambda record: record).batch(64)
+    loaders = (
+        plain, mapped, dataset.shuffle().batch(64), dataset[::3].batch(7), dataset,
+        distribute(plain, InputContext(2, 1, 2)), distribute(plain, InputContext(2, 0, 2), "FILE"),
+    )  # fmt: skip
+    for loader in loaders:
+        iterator = iter(loader)
+        count = 0
+        for number, step in enumerate(iterator):
+            (value,) = recordio.experimental_local_results(step["x"])
+            count += np.size(value)
+            stats = iterator.stats()
+            assert (stats["records"], stats["batches"], stats["bytes"]) == (count, number + 1, 8 * count)
