@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,18 +11,55 @@ from typing import Any
 
 import pytest
 
-BENCH = Path(__file__).parents[1] / "tools" / "bench"
+TOOLS = Path(__file__).parents[1] / "tools"
+# The environments of the peers are replaced by this one, which has pyarrow and no other of them.
+HERE = """
+import sys
+from bench_parts import command, report, running
+from bench_parts.environments import Environment
+running.environment = command.environment = lambda name: Environment(sys.executable)
+report.versions = lambda name, distributions: "of the tests"
+from bench_parts.peers import all_peers
+here = tuple(peer for peer in all_peers() if peer.name.startswith(("recordio", "Parquet", "numpy")))
+command.all_peers = lambda: here
+sys.exit(command.main())
+"""
 
 
-def bench(*arguments: str) -> tuple[int, dict[str, Any]]:
+def bench(*arguments: str, code: str | None = None) -> tuple[int, dict[str, Any]]:
     """Exit status and what --json prints."""
-    done = subprocess.run([sys.executable, BENCH, "--json", *arguments], stdout=subprocess.PIPE, text=True, timeout=100)
+    command = ["-m", "bench_parts"] if code is None else ["-c", code]
+    done = subprocess.run(
+        [sys.executable, *command, "--json", *arguments], stdout=subprocess.PIPE, text=True, timeout=110,
+        env={**os.environ, "PYTHONPATH": str(TOOLS)},
+    )  # fmt: skip
     return done.returncode, json.loads(done.stdout)
+
+
+def test_formats_are_measured_side_by_side(tmp_path: Path):
+    """Every measure ends with a number, or says that the format has no such thing; and the report is whole."""
+    report = tmp_path / "RESULTS.md"
+    status, result = bench(
+        "--share", "0.002", "--repeats", "1", "--report", str(report), "--workloads", "small_images", "clicks",
+        "multimodal", "--measures", "write", "write_records", "in_order", "shuffled", "project", "random_batches",
+        "singles", "first_batch", "memory", "resume", code=HERE,
+    )  # fmt: skip
+    cells = result["cells"]
+    assert not [cell for cell in cells if "error" in cell]
+    assert status == bool(result["missed"])
+    assert {cell["workload"] for cell in cells} == {"small_images", "clicks", "multimodal"}
+    assert {"recordio", "recordio, raw", "Parquet (pyarrow)"} <= {cell["peer"] for cell in cells}
+    own = [cell for cell in cells if cell["peer"] == "recordio"]
+    assert len(own) == 3 * 13 and not [cell for cell in own if "missing" in cell]
+    text = report.read_text("utf-8")
+    for title in ("## Targets", "### Epoch in order, 2 threads", "### Size of the files", "of the tests"):
+        assert title in text
+    assert text.endswith("## What could not be measured\n\nNothing.\n")
 
 
 def test_every_cell_is_measured_beside_its_peer():
     """Exit status 1 if and only if a target is missed; each target is said to be reached or missed."""
-    status, result = bench("--quick", "--size", "1000000", "--workloads", "digits", "noise", "text")
+    status, result = bench("--limits", "--quick", "--size", "1000000", "--workloads", "digits", "noise", "text")
     cells = result["cells"]
     assert status == bool(result["missed"])
     assert len([cell for cell in cells if cell["verdict"] == "MISSED"]) == len(result["missed"])

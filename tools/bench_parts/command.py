@@ -1,4 +1,4 @@
-"""The command line of `tools/bench`: settings, sizes, the table, the verdict."""
+"""The command line of `tools/bench`: the table against other formats, or what the machine itself can do."""
 
 from __future__ import annotations
 
@@ -6,180 +6,121 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
+import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from bench_parts import memory
-from bench_parts.speed import (
-    BATCH_SIZE,
-    PIECE_SIZE,
-    SHUFFLE_COPIES,
-    Cell,
-    access_cells,
-    read_cells,
-    shuffle_cells,
-    write_cells,
-    write_data_set,
-)
-from bench_parts.workloads import NAMES, make_workload
+from bench_parts import limits_command
+from bench_parts.environments import environment
+from bench_parts.peers import Peer, all_peers
+from bench_parts.report import Results, markdown, verdicts
+from bench_parts.running import MEASURES, Plan, progress, run_all
+from bench_parts.workloads import NAMES
 
-_SIZE, _QUICK_SIZE = 192 << 20, 8 << 20
-_MEMORY_SIZE, _QUICK_MEMORY_SIZE = 2_000_000_000, 100_000_000
 _TMPFS = "/dev/shm"
+_QUICK_SHARE, _QUICK_MEASURES = 0.1, ("write", "in_order", "shuffled", "random_batches", "singles")
+_QUICK_WORKLOADS = ("small_images", "text", "clicks")
+_EXAMPLES = """examples:
+  tools/bench --quick                                   five minutes: three small workloads, the most telling measures
+  tools/bench --report tools/bench_parts/RESULTS.md     everything, and the report
+  tools/bench --peers recordio Parquet --workloads text --measures in_order
+  tools/bench --limits                                  ours against zstd, CRC and memory alone
+  tools/bench --memory                                  resident memory of converting 2 GB from a generator
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is asked for; 1 if a target is missed."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if "--limits" in arguments or "--memory" in arguments:
+        return limits_command.main([one for one in arguments if one != "--limits"])
     options = _parse(arguments)
-    settings = _settings(options)
-    if not options.json:
-        print("\n".join(f"{name:12} {value}" for name, value in settings.items()), flush=True)
-    result: dict[str, Any] = {"settings": settings}
-    if options.memory:
-        missed = _measure_memory(options, result)
-    else:
-        missed = _measure_speed(options, result)
-    result["missed"] = missed
+    began = time.monotonic()
+    found: list[dict[str, Any]] = []
+    peers = _peers(options.peers)
+    for name in dict.fromkeys(peer.environment for peer in peers):
+        environment(name)
+    on_tmpfs = options.directory is None and sys.platform == "linux" and os.access(_TMPFS, os.W_OK)
+    with (
+        tempfile.TemporaryDirectory(prefix="recordio-bench-", dir=_TMPFS if on_tmpfs else options.directory) as fast,
+        tempfile.TemporaryDirectory(prefix="recordio-bench-", dir=options.directory) as disk,
+    ):
+        plan = Plan(
+            peers=peers, workloads=options.workloads, measures=options.measures, threads=options.threads,
+            directory=fast, disk=disk, share=options.share, repeats=options.repeats, seed=options.seed,
+        )  # fmt: skip
+        for result in run_all(plan):
+            found.append(result)
+            progress(result, began)
+    header = _header(arguments, options, on_tmpfs, time.monotonic() - began)
+    results = Results(found, peers)
+    missed = [one for one in verdicts(results) if not one.is_reached]
     if options.json:
-        print(json.dumps(result, indent=1))
-    elif missed:
-        print(f"\n{len(missed)} MISSED: {'; '.join(missed)}")
-    else:
-        print("\nall targets reached")
+        print(json.dumps({"settings": header, "cells": found, "missed": [one.what for one in missed]}, indent=1))
+    text = markdown(results, header)
+    if options.report is not None:
+        Path(options.report).write_text(text, "utf-8")
+    elif not options.json:
+        print(text)
     return 1 if missed else 0
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="tools/bench", description="Speeds and memory of recordio, as ratios to peers in the same run."
-    )
+        prog="tools/bench", description="recordio beside other formats: ratios of one run, every cell a fresh process.",
+        epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     add = parser.add_argument
-    add("--quick", action="store_true", help="small sizes: seconds, and ratios that mean little")
-    add("--memory", action="store_true", help="resident memory of converting from a generator, instead of speeds")
-    add("--json", action="store_true", help="one JSON object on stdout")
-    add("--workloads", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help=f"some of {', '.join(NAMES)}")
-    add("--threads", nargs="+", type=int, default=[1, 2], metavar="N", help="of recordio and of the peer (1 2)")
-    add("--only", choices=["write", "read", "shuffle", "access"], help="some of the cells")
-    add("--size", type=int, metavar="BYTES", help=f"of a workload ({_SIZE}; --memory: {_MEMORY_SIZE})")
-    add("--repeats", type=int, metavar="N", help="rounds, after one that is not measured (5; --quick: 1)")
-    add("--level", type=int, default=3, help="of zstd (3)")
+    add("--quick", action="store_true", help="small workloads and the most telling measures: five minutes")
+    add("--workloads", nargs="+", choices=NAMES, metavar="NAME", help=f"some of {', '.join(NAMES)}")
+    add("--peers", nargs="+", metavar="NAME", help="those whose names begin so")
+    add("--measures", nargs="+", choices=MEASURES, metavar="NAME", help=f"some of {', '.join(MEASURES)}")
+    add("--threads", nargs="+", type=int, default=[1, 2], metavar="N", help="of epochs and writing (1 2)")
+    add("--share", type=float, help="of the records of a full workload (1.0; --quick: 0.1)")
+    add("--repeats", type=int, metavar="N", help="of a cell, after one that is checked and not timed (3)", default=3)
     add("--seed", type=int, default=20_250_102)
-    add("--directory", help="on the disk that is measured for information (the system's temporary one)")
+    add("--directory", help="for the files; in memory by default, where there is a tmpfs")
+    add("--report", metavar="FILE", help="write the report there, not to stdout")
+    add("--json", action="store_true", help="every cell, as one JSON object on stdout")
+    add("--limits", action="store_true", help="ours against zstd, CRC and memory alone; has options of its own")
+    add("--memory", action="store_true", help="resident memory of converting from a generator")
     options = parser.parse_args(arguments)
-    if options.size is None:
-        full, quick = (_MEMORY_SIZE, _QUICK_MEMORY_SIZE) if options.memory else (_SIZE, _QUICK_SIZE)
-        options.size = quick if options.quick else full
-    if options.repeats is None:
-        options.repeats = 1 if options.quick else 5
+    options.workloads = options.workloads or list(_QUICK_WORKLOADS if options.quick else NAMES)
+    options.measures = options.measures or list(_QUICK_MEASURES if options.quick else MEASURES)
+    options.share = options.share or (_QUICK_SHARE if options.quick else 1.0)
     return options
 
 
-def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    versions = {"python": platform.python_version()}
-    for name in ("recordio", "numpy", "zstandard", "crc32c", "msgpack"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "not installed"
+def _peers(names: Sequence[str] | None) -> tuple[Peer, ...]:
+    """Ours always; the others as asked."""
+    found = all_peers()
+    if names is None:
+        return found
+    return tuple(peer for peer in found if peer.environment == "recordio" or peer.name.startswith(tuple(names)))
+
+
+def _header(arguments: Sequence[str], options: argparse.Namespace, on_tmpfs: bool, took: float) -> dict[str, str]:
+    where = "in memory (tmpfs), page cache warm" if on_tmpfs else f"in {options.directory or tempfile.gettempdir()}"
     return {
-        "versions": " ".join(f"{name} {found}" for name, found in versions.items()),
-        "machine": f"{_processor()}, {os.cpu_count()} processors, {platform.system()} {platform.release()}",
-        "settings": f"zstd level {options.level}, batches of {BATCH_SIZE}, peer's pieces of {PIECE_SIZE >> 10} KiB, "
-        f"{options.size / 1e6:.0f} MB a workload, seed {options.seed}, median of {options.repeats} interleaved rounds",
-        "in memory": f"{_TMPFS} (tmpfs), so that no disk is measured" if _has_tmpfs() else "no tmpfs here: on the disk",
-        "on disk": options.directory or tempfile.gettempdir(),
-        "threads": "writing: Writer(workers=N); reading: batch(256).with_options(workers=N); page cache warm",
+        "command": f"`tools/bench {' '.join(arguments)}`",
+        "machine": f"{_processor()}, {os.cpu_count()} processors, {_memory() / 2**30:.0f} GiB, {platform.system()}",
+        "Python": platform.python_version(),
+        "workloads": f"{options.share:g} of {', '.join(options.workloads)}; seed {options.seed}",
+        "files": f"{where}; cold reads from {tempfile.gettempdir()}",
+        "took": f"{took / 60:.0f} minutes; medians of {options.repeats}",
     }  # fmt: skip
-
-
-def _measure_speed(options: argparse.Namespace, result: dict[str, Any]) -> list[str]:
-    cells: list[Cell] = []
-    with _directory(_TMPFS if _has_tmpfs() else None) as fast, _directory(options.directory) as slow:
-        for name in options.workloads:
-            workload = make_workload(name, options.size, options.seed)
-            if not options.json:
-                size = f"{workload.num_records} records, {workload.raw_size / 1e6:.0f} MB"
-                print(f"\n{name}: {workload.description}; {size}")
-                print(f"  {'':34} {'threads':>7} {'ratio':>8} {'target':>7} {'':7} {'recordio':>9} {'peer':>9}")
-            path = os.path.join(fast, "read")
-            for cell in _cells(options, workload, path, fast, slow):
-                cells.append(cell)
-                if not options.json:
-                    print(_line(cell), flush=True)
-    result["cells"] = [cell.to_map() for cell in cells]
-    return [f"{cell.workload} {cell.what}, {cell.threads} threads" for cell in cells if cell.verdict == "MISSED"]
-
-
-def _cells(options: argparse.Namespace, workload: Any, path: str, fast: str, slow: str) -> Iterator[Cell]:
-    common = {"repeats": options.repeats}
-    if options.only in (None, "write"):
-        for threads in options.threads:
-            yield from write_cells(
-                workload, memory_directory=fast, disk_directory=slow, level=options.level, threads=threads, **common
-            )
-    if options.only == "write":
-        return
-    write_data_set(workload, path, level=options.level)
-    if options.only in (None, "read"):
-        for threads in options.threads:
-            yield from read_cells(workload, path, threads=threads, **common)
-    if options.only in (None, "shuffle") and workload.name == "digits":
-        shuffled = os.path.join(fast, "shuffle")
-        write_data_set(workload, shuffled, level=options.level, copies=SHUFFLE_COPIES, num_shards=16)
-        for threads in options.threads:
-            yield from shuffle_cells(workload, shuffled, threads=threads, **common)
-        shutil.rmtree(shuffled)
-    if options.only in (None, "access"):
-        yield from access_cells(workload, path, seed=options.seed, **common)
-
-
-def _line(cell: Cell) -> str:
-    target = "" if cell.target is None else f"{cell.target:.2f}"
-    return (
-        f"  {cell.what:34} {cell.threads:7} {cell.ratio:8.2f} {target:>7} {cell.verdict:7} "
-        f"{cell.own:9,.0f} {cell.peer:9,.0f} {cell.unit}"
-    )
-
-
-def _measure_memory(options: argparse.Namespace, result: dict[str, Any]) -> list[str]:
-    missed = []
-    result["memory"] = []
-    for what, num_shards in (("generator, shards by size", None), ("generator, num_shards=4 (spooled)", 4)):
-        found = memory.measure(options.size, options.directory, num_shards=num_shards)
-        verdict = "OK" if found["peak"] <= memory.LIMIT else "MISSED"
-        result["memory"].append({"what": what, "limit": memory.LIMIT, **found, "verdict": verdict})
-        if verdict == "MISSED":
-            missed.append(what)
-        if not options.json:
-            amount = f"{found['raw_size'] / 1e6:,.0f} MB in {found['records']} records"
-            limit = f"limit {memory.LIMIT / 1e6:.0f} MB"
-            print(
-                f"  {what:36} {amount}: at most {found['peak'] / 1e6:.0f} MB resident, {limit}  {verdict}", flush=True
-            )
-    return missed
-
-
-@contextmanager
-def _directory(parent: str | None) -> Iterator[str]:
-    with tempfile.TemporaryDirectory(prefix="recordio-bench-", dir=parent) as path:
-        yield path
-
-
-def _has_tmpfs() -> bool:
-    return sys.platform == "linux" and os.access(_TMPFS, os.W_OK)
 
 
 def _processor() -> str:
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

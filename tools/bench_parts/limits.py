@@ -28,8 +28,8 @@ import numpy as np
 import zstandard
 
 import recordio
+from bench_parts.limit_workloads import Workload
 from bench_parts.timing import interleave, speed_ratio
-from bench_parts.workloads import Workload
 from recordio.format.codec import CODEC_ZSTD
 from recordio.plan.order import Mode
 from recordio.reader import open_data_set
