@@ -29,7 +29,7 @@ from recordio.schema import Schema
 
 DEFAULT_CHUNK_SIZE = 2 << 20
 DEFAULT_COLUMN_CHUNK_SIZE = 16 << 10
-DEFAULT_FRAME_SIZE = 64 << 10
+DEFAULT_FRAME_SIZE = 128 << 10
 # Rows under way to the encoder threads, in raw bytes; at least one chunk is always let through.
 MAX_BYTES_IN_FLIGHT = 64 << 20
 

@@ -24,7 +24,7 @@ def convert(
     num_shards: int | None = None,
     shard_size: int | None = None,
     chunk_size: int | None = None,
-    frame_size: int = 64 << 10,
+    frame_size: int = 128 << 10,
     codec: str = "zstd",
     level: int = 3,
     metadata: dict[str, Any] | None = None,

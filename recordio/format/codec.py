@@ -36,8 +36,10 @@ _DICTIONARY_ID_SIZES = (0, 1, 2, 4)
 _CONTENT_SIZE_SIZES = (0, 2, 4, 8)
 _RLE_BLOCK, _RESERVED_BLOCK = 1, 3
 _LAST_COMPRESSED_BLOCK = 1 | 2 << 1  # the low three bits of a block header
-# Frames of up to so many bytes are decoded at once and then copied, which costs less than a stream does; larger ones
-# are streamed into their place, so that a large record is never there twice.
+# Frames of at least so many bytes are streamed into their place where there is one: less than a copy costs. Smaller ones
+# are decoded many at a time and copied, since each stream takes the GIL again.
+MIN_STREAM_SIZE = 96 << 10
+# Larger frames are never decoded and then copied: a large record is not there twice.
 MAX_WHOLE_SIZE = 4 << 20
 
 _threads = threading.local()
@@ -83,10 +85,10 @@ def decompress_into(stored: memoryview, target: memoryview, codec: int) -> None:
     Raises:
         MalformedError: the bytes are not one frame of that size. TooNewError: unknown codec.
     """
-    if codec != CODEC_ZSTD or len(target) <= MAX_WHOLE_SIZE:
+    if codec != CODEC_ZSTD or len(target) < MIN_STREAM_SIZE:
         target[:] = decompress(stored, len(target), codec)
         return
-    _check_zstd_frame(stored, len(target))
+    _check_frame(stored, len(target))
     try:
         with _decompressor().stream_reader(stored) as reader:
             written = 0
@@ -142,13 +144,7 @@ def decompress_frames(stored: Sequence[memoryview], raw_sizes: Sequence[int]) ->
     if len(stored) == 1 or max(raw_sizes) > MAX_WHOLE_SIZE or not hasattr(decompressor, "multi_decompress_to_buffer"):
         return [decompress(frame, raw_size, CODEC_ZSTD) for frame, raw_size in zip(stored, raw_sizes, strict=True)]
     for frame, raw_size in zip(stored, raw_sizes, strict=True):
-        front = _usual_front(raw_size)
-        start = len(front)
-        block = int.from_bytes(frame[start : start + 3], "little")
-        # Nearly every frame is one block. Bytes after a frame would be taken for a next one below.
-        one_block = block & 7 == _LAST_COMPRESSED_BLOCK and start + 3 + (block >> 3) == len(frame)
-        if not raw_size or not one_block or frame[:start] != front:
-            _check_zstd_frame(frame, raw_size)
+        _check_frame(frame, raw_size)
     try:
         decoded = decompressor.multi_decompress_to_buffer(
             list(stored), decompressed_sizes=struct.pack(f"={len(raw_sizes)}Q", *raw_sizes)
@@ -179,6 +175,16 @@ def _usual_front(raw_size: int) -> bytes:
     if raw_size < 65_536 + 256:
         return struct.pack("<IBH", magic, 0x60, raw_size - 256)
     return struct.pack("<IBI", magic, 0xA0, raw_size)
+
+
+def _check_frame(stored: memoryview, raw_size: int) -> None:
+    """As `_check_zstd_frame`, at once for what nearly every frame is: one block behind the usual front."""
+    front = _usual_front(raw_size)
+    start = len(front)
+    block = int.from_bytes(stored[start : start + 3], "little")
+    is_one_block = block & 7 == _LAST_COMPRESSED_BLOCK and start + 3 + (block >> 3) == len(stored)
+    if not raw_size or not is_one_block or stored[:start] != front:
+        _check_zstd_frame(stored, raw_size)
 
 
 def _check_zstd_frame(stored: memoryview, raw_size: int) -> None:

@@ -29,7 +29,7 @@ from recordio.errors import ChecksumError, MalformedError
 from recordio.format import layout
 from recordio.format.checksum import Buffer, crc, crc_of_frame
 from recordio.format.chunk import CHUNK_HEADER_SIZE, is_chunk_front
-from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, MAX_WHOLE_SIZE, decompress_frames, decompress_into, narrow_size
+from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, MAX_WHOLE_SIZE, MIN_STREAM_SIZE, decompress_frames, decompress_into, narrow_size
 from recordio.metering import add_read, add_verify, clock
 from recordio.schema import Column
 from recordio.shards.shard_reader import ShardReader
@@ -521,11 +521,15 @@ class _Waiting:
 
     def decode(self) -> None:
         """Decode them, each to where it belongs."""
-        if max(self._raw_sizes, default=0) > MAX_WHOLE_SIZE:
-            for frame, target in zip(self._frames, self._targets):
+        small = []
+        for frame, raw_size, target in zip(self._frames, self._raw_sizes, self._targets):
+            if raw_size < MIN_STREAM_SIZE:
+                small.append((frame, raw_size, target))
+            else:
                 decompress_into(frame, target, CODEC_ZSTD)
-        elif self._frames:
-            for raw, target in zip(decompress_frames(self._frames, self._raw_sizes), self._targets):
+        if small:
+            frames, raw_sizes, targets = zip(*small)
+            for raw, target in zip(decompress_frames(frames, raw_sizes), targets):
                 target[:] = raw
         self._clear()
 

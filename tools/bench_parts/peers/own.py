@@ -25,6 +25,7 @@ class Recordio(Peer):
     def __init__(self, name: str, codec: str, kind: Kind) -> None:
         self.name, self.kind = name, kind
         self._codec = codec
+        self._opened: dict[str, Any] = {}  # a data set is opened once, and read epoch after epoch
         self.settings = f"codec {codec}, all defaults; {_NUM_SHARDS} shards; batch(256).with_options(workers=threads)"
 
     def write(self, workload: Workload, path: str, threads: int) -> None:
@@ -59,7 +60,9 @@ class Recordio(Peer):
     def _loader(self, path: str, options: EpochOptions) -> Any:
         import recordio
 
-        dataset = recordio.open(path)
+        dataset = self._opened.get(path)
+        if dataset is None:
+            dataset = self._opened[path] = recordio.open(path)
         if options.columns is not None:
             dataset = dataset.select_columns(list(options.columns))
         if options.shuffle:
