@@ -36,8 +36,8 @@ _DICTIONARY_ID_SIZES = (0, 1, 2, 4)
 _CONTENT_SIZE_SIZES = (0, 2, 4, 8)
 _RLE_BLOCK, _RESERVED_BLOCK = 1, 3
 _LAST_COMPRESSED_BLOCK = 1 | 2 << 1  # the low three bits of a block header
-# Frames of at least so many bytes are streamed into their place where there is one: less than a copy costs. Smaller ones
-# are decoded many at a time and copied, since each stream takes the GIL again.
+# Frames of at least so many bytes are streamed into their place where there is one, which costs less than a copy.
+# Smaller ones are decoded many at a time and copied, since each stream takes the GIL again.
 MIN_STREAM_SIZE = 96 << 10
 # Larger frames are never decoded and then copied: a large record is not there twice.
 MAX_WHOLE_SIZE = 4 << 20

@@ -29,7 +29,15 @@ from recordio.errors import ChecksumError, MalformedError
 from recordio.format import layout
 from recordio.format.checksum import Buffer, crc, crc_of_frame
 from recordio.format.chunk import CHUNK_HEADER_SIZE, is_chunk_front
-from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, MAX_WHOLE_SIZE, MIN_STREAM_SIZE, decompress_frames, decompress_into, narrow_size
+from recordio.format.codec import (
+    CODEC_RAW,
+    CODEC_ZSTD,
+    MAX_WHOLE_SIZE,
+    MIN_STREAM_SIZE,
+    decompress_frames,
+    decompress_into,
+    narrow_size,
+)
 from recordio.metering import add_read, add_verify, clock
 from recordio.schema import Column
 from recordio.shards.shard_reader import ShardReader
