@@ -36,10 +36,9 @@ _DICTIONARY_ID_SIZES = (0, 1, 2, 4)
 _CONTENT_SIZE_SIZES = (0, 2, 4, 8)
 _RLE_BLOCK, _RESERVED_BLOCK = 1, 3
 _LAST_COMPRESSED_BLOCK = 1 | 2 << 1  # the low three bits of a block header
-# Frames of at least so many bytes are streamed into their place where there is one, which costs less than a copy.
-# Smaller ones are decoded many at a time and copied, since each stream takes the GIL again.
-MIN_STREAM_SIZE = 96 << 10
-# Larger frames are never decoded and then copied: a large record is not there twice.
+# Frames of up to so many bytes are decoded at once and then copied: a stream into their place saves the copy, 10 % on one
+# thread, but takes the GIL for each frame, which costs as much where two threads decode. Larger ones are streamed, so
+# that a large record is never there twice.
 MAX_WHOLE_SIZE = 4 << 20
 
 _threads = threading.local()
@@ -85,7 +84,7 @@ def decompress_into(stored: memoryview, target: memoryview, codec: int) -> None:
     Raises:
         MalformedError: the bytes are not one frame of that size. TooNewError: unknown codec.
     """
-    if codec != CODEC_ZSTD or len(target) < MIN_STREAM_SIZE:
+    if codec != CODEC_ZSTD or len(target) <= MAX_WHOLE_SIZE:
         target[:] = decompress(stored, len(target), codec)
         return
     _check_frame(stored, len(target))

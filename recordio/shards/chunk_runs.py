@@ -33,7 +33,6 @@ from recordio.format.codec import (
     CODEC_RAW,
     CODEC_ZSTD,
     MAX_WHOLE_SIZE,
-    MIN_STREAM_SIZE,
     decompress_frames,
     decompress_into,
     narrow_size,
@@ -529,15 +528,11 @@ class _Waiting:
 
     def decode(self) -> None:
         """Decode them, each to where it belongs."""
-        small = []
-        for frame, raw_size, target in zip(self._frames, self._raw_sizes, self._targets):
-            if raw_size < MIN_STREAM_SIZE:
-                small.append((frame, raw_size, target))
-            else:
+        if max(self._raw_sizes, default=0) > MAX_WHOLE_SIZE:
+            for frame, target in zip(self._frames, self._targets):
                 decompress_into(frame, target, CODEC_ZSTD)
-        if small:
-            frames, raw_sizes, targets = zip(*small)
-            for raw, target in zip(decompress_frames(frames, raw_sizes), targets):
+        elif self._frames:
+            for raw, target in zip(decompress_frames(self._frames, self._raw_sizes), self._targets):
                 target[:] = raw
         self._clear()
 
