@@ -52,9 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             peers=peers, workloads=options.workloads, measures=options.measures, threads=options.threads,
             directory=fast, disk=disk, share=options.share, repeats=options.repeats, seed=options.seed,
         )  # fmt: skip
-        for result in run_all(plan):
-            found.append(result)
-            progress(result, began)
+        try:
+            for result in run_all(plan):
+                found.append(result)
+                progress(result, began)
+        except KeyboardInterrupt:
+            print("interrupted: the report has what was measured up to here", file=sys.stderr)
     header = _header(arguments, options, on_tmpfs, time.monotonic() - began)
     results = Results(found, peers)
     missed = [one for one in verdicts(results) if not one.is_reached]
