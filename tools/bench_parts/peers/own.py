@@ -25,8 +25,12 @@ class Recordio(Peer):
     def __init__(self, name: str, codec: str, kind: Kind) -> None:
         self.name, self.kind = name, kind
         self._codec = codec
-        self._opened: dict[str, Any] = {}  # a data set is opened once, and read epoch after epoch
-        self.settings = f"codec {codec}, all defaults; {_NUM_SHARDS} shards; batch(256).with_options(workers=threads)"
+        self._loaders: dict[Any, Any] = {}  # as in training: one loader, epoch after epoch
+        self.settings = (
+            f"codec {codec}, all defaults; {_NUM_SHARDS} shards; one loader for all epochs, "
+            "batch(256).with_options(workers=threads); shuffle() holds decoded what fits its pool of 256 MiB from the "
+            "first epoch on"
+        )
 
     def write(self, workload: Workload, path: str, threads: int) -> None:
         self._write(workload, path, threads, shard_size=-(-workload.raw_size // _NUM_SHARDS))
@@ -50,7 +54,12 @@ class Recordio(Peer):
         recordio.convert(source, path, codec=self._codec, shard_size=-(-workload.raw_size // _NUM_SHARDS))
 
     def epoch(self, workload: Workload, path: str, options: EpochOptions) -> Iterator[Any]:
-        return iter(self._loader(path, options))
+        key = path, options.threads, options.shuffle, options.columns
+        loader = self._loaders.get(key)
+        if loader is None:
+            loader = self._loaders[key] = self._loader(path, options)
+        loader.set_epoch(options.seed)
+        return iter(loader)
 
     def resume(self, workload: Workload, path: str, options: EpochOptions, position: int) -> Iterator[Any]:
         loader = self._loader(path, options)
@@ -60,13 +69,11 @@ class Recordio(Peer):
     def _loader(self, path: str, options: EpochOptions) -> Any:
         import recordio
 
-        dataset = self._opened.get(path)
-        if dataset is None:
-            dataset = self._opened[path] = recordio.open(path)
+        dataset = recordio.open(path)
         if options.columns is not None:
             dataset = dataset.select_columns(list(options.columns))
         if options.shuffle:
-            dataset = dataset.shuffle(seed=options.seed)
+            dataset = dataset.shuffle()
         return dataset.batch(options.batch_size).with_options(workers=options.threads)
 
     def count(self, batch: Any) -> int:
