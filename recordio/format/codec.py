@@ -36,9 +36,9 @@ _DICTIONARY_ID_SIZES = (0, 1, 2, 4)
 _CONTENT_SIZE_SIZES = (0, 2, 4, 8)
 _RLE_BLOCK, _RESERVED_BLOCK = 1, 3
 _LAST_COMPRESSED_BLOCK = 1 | 2 << 1  # the low three bits of a block header
-# Frames of up to so many bytes are decoded at once and then copied: a stream into their place saves the copy, 10 % on
-# one thread, but takes the GIL for each frame, which costs as much where two threads decode. Larger ones are streamed,
-# so that a large record is never there twice.
+# Frames of up to so many bytes are decoded at once and then copied: a stream into their place saves the copy, but takes
+# the GIL for each frame, which costs as much where two threads decode. Larger ones are streamed, so that a large record
+# is never there twice.
 MAX_WHOLE_SIZE = 4 << 20
 
 _threads = threading.local()

@@ -66,7 +66,8 @@ def measure_shuffle(
     Args:
         sources: int[N], the shard of every record, in stream order; any numbers.
         batch_size: records of a full global batch.
-        num_replicas: in all; each gets a part of every batch, floor and ceil, the larger ones first.
+        num_replicas: in all; each gets a part of every batch, floor and ceil, the larger ones first. (AUTO may choose
+            other larger ones, so that a part may be a record off.)
         classes: int[N], the class of every record, in stream order. Without them, a source is a class.
 
     Raises:

@@ -5,24 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import recordio
 from recordio import InputContext, distribute
-from tests.laws.data_sets import fresh_directory
-
-
-@pytest.fixture(scope="module")
-def path():
-    """1,000 records x = 0, 1, ... in 4 shards."""
-    with fresh_directory() as directory:
-        source = recordio.from_tensor_slices({"x": np.arange(1000)})
-        recordio.convert(source, directory / "set", num_shards=4, chunk_size=256)
-        yield directory / "set"
-
 
 SHUFFLES: list[dict[str, Any]] = [
     {"mode": "exact"}, {"mode": "pooled", "pool": 1}, {"mode": "pooled", "pool": 5}, {"mode": "pooled", "pool": 50},
@@ -33,15 +21,15 @@ SHUFFLES: list[dict[str, Any]] = [
     picked=st.lists(st.integers(0, 30), min_size=1, max_size=12), shuffle=st.sampled_from(SHUFFLES),
     batch_size=st.integers(1, 5),
 )  # fmt: skip
-def test_what_was_picked_twice_comes_twice_and_nothing_else(path, picked, shuffle, batch_size):
-    loader = recordio.open(path).subset(picked).shuffle(seed=1, **shuffle).batch(batch_size)
+def test_what_was_picked_twice_comes_twice_and_nothing_else(thousand, picked, shuffle, batch_size):
+    loader = recordio.open(thousand).subset(picked).shuffle(seed=1, **shuffle).batch(batch_size)
     assert sorted(number for batch in loader for number in batch["x"].tolist()) == sorted(picked)
 
 
 @pytest.mark.parametrize("policy", ["AUTO", "DATA", "OFF", "FILE"])
-def test_a_split_of_a_fixed_order_stays_one_under_every_policy(path: Path, policy: str):
+def test_a_split_of_a_fixed_order_stays_one_under_every_policy(thousand: Path, policy: str):
     """No record that was left for validation is trained with."""
-    fixed = recordio.open(path).shuffle(seed=0, reshuffle_each_iteration=False)
+    fixed = recordio.open(thousand).shuffle(seed=0, reshuffle_each_iteration=False)
     train, valid = fixed.take(800), fixed.skip(800)
 
     def seen(dataset: Any) -> list[int]:
@@ -59,8 +47,8 @@ def test_a_split_of_a_fixed_order_stays_one_under_every_policy(path: Path, polic
     assert sum(one.records for one in plan.pipelines) == 800 * times
 
 
-def test_a_mapped_record_by_number_is_a_record(path: Path):
-    dataset = recordio.open(path)
+def test_a_mapped_record_by_number_is_a_record(thousand: Path):
+    dataset = recordio.open(thousand)
     for mapped in (
         dataset.map(lambda record: {"x": record["x"]}), dataset.shuffle(seed=1).map(lambda record: record),
         dataset.map(lambda record: {"x": str(record["x"])}).repeat(2),

@@ -352,7 +352,6 @@ def _hostile_narrow() -> Iterator[Vector]:
     yield bad("int8", scalar("int8"), 1, b"\5", 1, "encoding is less than the size of a value")
     yield bad("int16", scalar("int16"), 2, b"\5\0", 2, "encoding is less than the size of a value")
     yield bad("without_sign", scalar("uint32"), 10, b"\5\0", 4, "the dtype has no sign either")
-    yield bad("int8_without_sign", scalar("int8"), 9, b"\5", 1, "as many bytes as a value has")
     yield bad("bool", scalar("bool"), 1, b"\1", 1, "no integers")
     yield bad("float", scalar("float64"), 1, b"\1", 8, "no integers")
     yield bad("text", scalar("str"), 1, b"\1a", 2, "no integers")

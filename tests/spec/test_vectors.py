@@ -115,4 +115,4 @@ def test_every_kind_of_error_has_vectors():
 
 def test_vectors_stay_small():
     """They travel with every copy of the specification."""
-    assert sum(path.stat().st_size for path in VECTORS.rglob("*") if path.is_file()) < 400_000
+    assert sum(path.stat().st_size for path in VECTORS.rglob("*") if path.is_file()) < 300_000
