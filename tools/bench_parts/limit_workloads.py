@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from bench_parts.workloads import strokes
 from recordio import TensorSpec
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -60,21 +61,9 @@ def make_workload(name: str, size: int, seed: int) -> Workload:
 
 def _digits(rng: np.random.Generator, size: int) -> tuple[Array, memoryview]:
     """Two curved strokes each, blurred at their edges, in all places of the frame."""
-    num_kinds = 2048
-    along = np.linspace(0, 1, 12)
-    distance = np.full((num_kinds, 28, 28), np.inf, np.float32)
-    axis = np.arange(28, dtype=np.float32)
-    for _ in range(2):
-        points = rng.uniform(7, 21, (num_kinds, 3, 2))
-        weights = np.stack([(1 - along) ** 2, 2 * along * (1 - along), along**2])
-        curve = np.einsum("nkd,kt->ntd", points, weights).astype(np.float32)
-        for place in range(len(along)):
-            vertical = (axis - curve[:, place, 0, None]) ** 2
-            horizontal = (axis - curve[:, place, 1, None]) ** 2
-            np.minimum(distance, vertical[:, :, None] + horizontal[:, None, :], out=distance)
-    kinds = (255 * np.clip(2.0 - np.sqrt(distance), 0, 1)).astype(np.uint8)
+    kinds = strokes(rng)
     count = max(1, size // 784)
-    images = kinds[rng.integers(0, num_kinds, count)]
+    images = kinds[rng.integers(0, len(kinds), count)]
     ink = rng.integers(160, 256, count).astype(np.uint16)
     images = (images * ink[:, None, None] >> 8).astype(np.uint8)
     images = np.roll(images, 3, axis=1)

@@ -155,8 +155,8 @@ def _label(rng: np.random.Generator, count: int, classes: int) -> tuple[Column, 
     return Column(name="label", kind="fixed", dtype="int64"), rng.integers(0, classes, count), None
 
 
-def _small_images(rng: np.random.Generator, count: int) -> _Made:
-    """Two curved strokes each, blurred at their edges, in all places of the frame, every one with noise of its own."""
+def strokes(rng: np.random.Generator) -> Array:
+    """Two curved strokes each, blurred at their edges: uint8[2048, 28, 28]."""
     num_kinds = 2048
     along = np.linspace(0, 1, 12)
     distance = np.full((num_kinds, 28, 28), np.inf, np.float32)
@@ -169,8 +169,13 @@ def _small_images(rng: np.random.Generator, count: int) -> _Made:
             vertical = (axis - curve[:, place, 0, None]) ** 2
             horizontal = (axis - curve[:, place, 1, None]) ** 2
             np.minimum(distance, vertical[:, :, None] + horizontal[:, None, :], out=distance)
-    kinds = (255 * np.clip(2.0 - np.sqrt(distance), 0, 1)).astype(np.uint8)
-    images = kinds[rng.integers(0, num_kinds, count)]
+    return (255 * np.clip(2.0 - np.sqrt(distance), 0, 1)).astype(np.uint8)
+
+
+def _small_images(rng: np.random.Generator, count: int) -> _Made:
+    """Two curved strokes each, blurred at their edges, in all places of the frame, every one with noise of its own."""
+    kinds = strokes(rng)
+    images = kinds[rng.integers(0, len(kinds), count)]
     images = (images * rng.integers(160, 256, count).astype(np.uint16)[:, None, None] >> 8).astype(np.uint8)
     for start in range(0, count, 1 << 14):  # scanned ink is not smooth
         part = images[start : start + (1 << 14)]

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from bench_parts.peers.contract import EpochOptions, Kind, Peer
-from bench_parts.peers.parquet import arrow_column, columns_of, decoded, plain_values, shard_ranges, slices
+from bench_parts.peers.parquet import ArrowPeer, arrow_column, columns_of, decoded, plain_values, shard_ranges, slices
 from bench_parts.workloads import Column, Workload
 
 POOL_SIZE = 64 << 20  # bytes that are shuffled together
@@ -39,7 +39,7 @@ class _Handle:
         self.columns = columns
 
 
-class Lance(Peer):
+class Lance(ArrowPeer):
     """A Lance data set, compressed by its defaults or by Zstandard."""
 
     environment = "arrow"
@@ -86,13 +86,6 @@ class Lance(Peer):
             batches = dataset.to_batches(columns=names, batch_size=many)
         for batch in batches:
             yield from slices(decoded(columns, batch), options.batch_size)
-
-    def count(self, batch: Any) -> int:
-        return len(next(iter(batch.values())))
-
-    def leaves(self, workload: Workload, batch: Any) -> dict[str, Sequence[Any]]:
-        columns = columns_of(workload)
-        return {name: plain_values(columns[name], array) for name, array in batch.items()}
 
     def open(self, workload: Workload, path: str) -> Any:
         import lance

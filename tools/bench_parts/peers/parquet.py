@@ -115,7 +115,18 @@ class _Handle:
         self.starts = np.concatenate([[0], np.cumsum(sizes)])
 
 
-class Parquet(Peer):
+class ArrowPeer(Peer):
+    """A format whose batches are Arrow arrays, and numpy views of them, by column."""
+
+    def count(self, batch: Any) -> int:
+        return len(next(iter(batch.values())))
+
+    def leaves(self, workload: Workload, batch: Any) -> dict[str, Sequence[Any]]:
+        columns = columns_of(workload)
+        return {name: plain_values(columns[name], array) for name, array in batch.items()}
+
+
+class Parquet(ArrowPeer):
     """Parquet files with one of the compressions."""
 
     environment = "arrow"
@@ -149,13 +160,6 @@ class Parquet(Peer):
             batches = self._in_order(path, names, many, options.threads)
         for batch in batches:
             yield from slices(decoded(columns, batch), options.batch_size)
-
-    def count(self, batch: Any) -> int:
-        return len(next(iter(batch.values())))
-
-    def leaves(self, workload: Workload, batch: Any) -> dict[str, Sequence[Any]]:
-        columns = columns_of(workload)
-        return {name: plain_values(columns[name], array) for name, array in batch.items()}
 
     def open(self, workload: Workload, path: str) -> Any:
         return _Handle(workload, self._files(path))
