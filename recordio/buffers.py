@@ -25,10 +25,11 @@ class Buffers:
     """Lends buffers; safe from many threads.
 
     Args:
-        limit: bytes kept in all. Beyond it the buffers longest kept are let go, and live as long as they are held.
+        limit: bytes kept in all. Beyond it, free buffers are let go, the longest kept first; then others, which live as
+            long as they are held.
     """
 
-    def __init__(self, limit: int = 256 << 20) -> None:
+    def __init__(self, limit: int = 1 << 30) -> None:
         self._limit = limit
         self._lock = threading.Lock()
         self._kept: list[Array] = []
@@ -55,7 +56,8 @@ class Buffers:
                     kept.append(kept.pop(place))
                     return kept[-1][:size]
             while kept and self._size + capacity > self._limit:
-                self._size -= len(kept.pop(0))
+                free = (place for place in range(len(kept)) if _num_references(kept, place) == self._free_count)
+                self._size -= len(kept.pop(next(free, 0)))
             kept.append(np.empty(capacity, np.uint8))
             self._size += capacity
             return kept[-1][:size]

@@ -207,7 +207,7 @@ class Dataset(RefusedOperators):
         if recipe.is_stored_order:
             number = int(recipe.view.numbers[index])
         else:
-            number = int(recipe.whole.want(self._place.following, np.array([index], np.int64)).numbers[0])
+            number = int(self._loader.share.want(self._place.following, np.array([index], np.int64)).numbers[0])
         found = recipe.reader.record(number, recipe.ordinals)
         columns = recipe.schema.columns
         return recipe.schema.unflatten(
@@ -474,7 +474,7 @@ class Dataset(RefusedOperators):
         recipe = self._recipe
         if recipe.is_stored_order:
             return recipe.reader.rows(recipe.view.at(places), recipe.ordinals)
-        wanted = recipe.whole.want(self._place.following, places)
+        wanted = self._loader.share.want(self._place.following, places)
         rows = recipe.reader.rows(wanted.numbers, recipe.ordinals)
         if recipe.mapper is None:
             return rows

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 clock: Callable[[], float] = time.perf_counter
+# Of what never waits but for the GIL, which others hold: that is their time.
+processor_clock: Callable[[], float] = time.thread_time
 
 
 class _Thread(threading.local):
@@ -63,10 +65,10 @@ class Totals:
         nbytes: of the arrays handed out.
         waited_s: the consumer, for its next batch.
         read_s, verify_s, decode_s: of decoding threads: files, checksums, and the rest.
-        plan_s: which records come next.
+        plan_s: which records come next; processor time.
         gather_s: putting shuffled records together.
         map_s: in the user's `map` functions and the checks of what they return.
-        assemble_s: cutting batches, and building the structures handed out.
+        assemble_s: cutting batches, and building the structures handed out; processor time.
         num_deaths: worker processes that died and were replaced.
     """
 
@@ -90,7 +92,7 @@ class Totals:
             setattr(self, name, getattr(self, name) + amount)
 
     @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
+    def timed(self, name: str, clock: Callable[[], float] = clock) -> Iterator[None]:
         """Add the time of a block."""
         started = clock()
         try:

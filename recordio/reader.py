@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from recordio.buffers import Buffers
 from recordio.chunks.encoding import DEFAULT_FRAME_SIZE
 from recordio.columns import Array, ColumnValues, concat, empty, memory_size, slice_rows, take_rows
 from recordio.errors import DataError, MismatchError, RecordIOError
-from recordio.execute.pool import make_executor, ordered_map
+from recordio.execute.pool import FirstInline, make_executor, ordered_map
 from recordio.format.chunk import Directory
 from recordio.format.footer import decode_metadata
 from recordio.format.index import ShardEntry, check_chunk_table
@@ -43,6 +43,7 @@ from recordio.storage import LOCAL, ReadHandle, Storage
 DEFAULT_CACHE_SIZE = 64 << 20  # bytes of decoded frames, in each process
 # Rows are read in tasks of so many raw bytes: one that is much smaller loses to the GIL, a larger one to the caches.
 _MIN_TASK_SIZE, _MAX_TASK_SIZE = 1 << 20, 16 << 20
+_FIRST_TASK_SIZE = 256 << 10  # of the one that a first batch waits for; later ones grow
 _MAX_ALIGNED_SIZE = 16 << 20  # of a batch that is one task
 _FRAME_ENTRY_SIZE = 120  # bytes that one frame of a cached directory takes in memory, about
 
@@ -258,13 +259,15 @@ class DataSetReader:
             stats: gets what the tasks took.
         """
         total = sum(stop - start for start, stop in ranges)
-        tasks = [
+        tasks: Iterator[tuple[int, int]] = (
             task
             for start, stop in ranges
             for task in pairwise(
                 self._task_bounds(start, stop, ordinals, workers=workers, align=align, total=total, memory=memory)
             )
-        ]
+        )
+        first = list(islice(tasks, 2))
+        tasks = chain(first, tasks)
         buffers = self.buffers
 
         def read(task: tuple[int, int]) -> tuple[list[Rows], RecordIOError | None]:
@@ -280,7 +283,7 @@ class DataSetReader:
                 stats.add_decoded(spent)
             return pieces, error
 
-        if len(tasks) < 2 or workers < 1:
+        if len(first) < 2 or workers < 1:
             for task in tasks:
                 pieces, error = read(task)
                 while pieces:
@@ -289,7 +292,9 @@ class DataSetReader:
                     raise error
             return
         with make_executor(workers, False) as executor:
-            for pieces, error in ordered_map(executor, read, tasks, window=workers + 1):
+            is_small = (first[0][1] - first[0][0]) * self._record_size(ordinals, self.record_size) <= 2 * _MIN_TASK_SIZE
+            submitter = FirstInline(executor) if is_small else executor
+            for pieces, error in ordered_map(submitter, read, tasks, window=workers + 1):
                 while pieces:
                     yield pieces.pop(0)
                 if error is not None:
@@ -298,7 +303,7 @@ class DataSetReader:
     def _task_bounds(
         self, start: int, stop: int, ordinals: Sequence[int], *, workers: int, align: int, total: int,
         memory: int | None,
-    ) -> list[int]:  # fmt: skip
+    ) -> Iterable[int]:  # fmt: skip
         """Record numbers at which tasks begin, and the end: as large as memory allows, and some for every worker."""
         num_records = max(1, self.num_records)
         raw_size = sum(shard.raw_size for shard in self.shards)
@@ -318,16 +323,17 @@ class DataSetReader:
             and align * record_size >= 8 * len(ordinals) * self.frame_size
         ):
             return [*range(start, stop, max(1, count // align) * align), stop]
-        first = int(_MIN_TASK_SIZE / max(record_size, 1e-9))
+        first = int(_FIRST_TASK_SIZE / max(record_size, 1e-9))
         return self._chunk_bounds(start, stop, max(1, min(first, count)), max(1, count))
 
-    def _chunk_bounds(self, start: int, stop: int, count: int, most: int) -> list[int]:
+    def _chunk_bounds(self, start: int, stop: int, count: int, most: int) -> Iterator[int]:
         """Record numbers at which tasks of whole chunks begin, and the end.
 
         Tasks have about `count` records at first, so that the first rows come soon, and twice as many each time up to
         `most`.
         """
-        bounds = [start]
+        place = start
+        yield place
         for shard_id, base in enumerate(self.first_records[:-1].tolist()):
             shard_end = int(self.first_records[shard_id + 1])
             if shard_end <= start or base >= stop:
@@ -336,12 +342,12 @@ class DataSetReader:
                 ends = base + self.shard(shard_id).table.first_records[1:]
             except DataError:
                 ends = np.array([shard_end])
-            while bounds[-1] < min(stop, shard_end):
-                place = int(ends.searchsorted(bounds[-1] + count, side="right"))
-                after = int(ends.searchsorted(bounds[-1], side="right"))
-                bounds.append(min(stop, int(ends[max(place - 1, after)])))
+            while place < min(stop, shard_end):
+                last = int(ends.searchsorted(place + count, side="right")) - 1
+                after = int(ends.searchsorted(place, side="right"))
+                place = min(stop, int(ends[max(last, after)]))
+                yield place
                 count = min(2 * count, most)
-        return bounds
 
     def _record_size(self, ordinals: Sequence[int], average: float) -> float:
         """Raw bytes of the columns asked for in a record, on average and at most, as far as the schema tells."""

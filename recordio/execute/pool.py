@@ -51,6 +51,30 @@ class Submitter(Protocol):
         """Run a function some time; its last argument is the item."""
 
 
+class Inline(Executor):
+    """Runs a task where it is submitted: the order of work that every pool must equal."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001  raised where the result is asked for
+            future.set_exception(error)
+        return future
+
+
+class FirstInline:
+    """Runs the first task where it is submitted, so that it waits for no thread and for no other task."""
+
+    def __init__(self, executor: Submitter) -> None:
+        self._next: Submitter = Inline()
+        self._executor = executor
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any) -> Task:
+        executor, self._next = self._next, self._executor
+        return executor.submit(fn, *args)
+
+
 def default_workers() -> int:
     """Processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):

@@ -60,7 +60,7 @@ class HeldRows:
             return done
         total = self._tape.num_records
         targets: list[Array | None] = [
-            np.empty((total, *(dim or 0 for dim in column.shape or ())), column.numpy_dtype)
+            decoder.reader.buffers.empty((total, *(dim or 0 for dim in column.shape or ())), column.numpy_dtype)
             if column.is_fixed and not column.optional
             else None
             for column in self._columns

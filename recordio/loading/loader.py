@@ -239,7 +239,8 @@ class LoaderIterator(Iterator[Any]):
             waited_s: of that, in `next`. Of threads, so that their sum may be more than what elapsed: plan_s which
             records come next, read_s files, verify_s checksums, decode_s decompression and what belongs to it, gather_s
             putting shuffled records together, map_s the user's functions. Of the caller's thread: assemble_s making
-            batches. num_deaths: workers that died.
+            batches. plan_s and assemble_s are processor time, without what they wait for others. num_deaths: workers
+            that died.
         """
         totals, listed = self.totals, self._listed
         records, nbytes = (0, 0) if listed is None else listed.handed_out(self._in_list)

@@ -11,7 +11,6 @@ Spec: spec/order.md, section 4.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
@@ -49,28 +48,6 @@ class _Epoch:
     resident: Array = field(default_factory=lambda: np.empty(0, np.int64))
 
 
-class Banks:
-    """Arrays of slots that passes use one after the other: fresh memory costs a page fault every 4 KiB."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: list[tuple[Any, list[Array | None]]] = []
-
-    def take(self, kind: Any) -> list[Array | None] | None:
-        """The arrays of a kind that nobody uses, or None."""
-        with self._lock:
-            for place, (kept, arrays) in enumerate(self._kept):
-                if kept == kind:
-                    del self._kept[place]
-                    return arrays
-        return None
-
-    def give_back(self, kind: Any, arrays: list[Array | None]) -> None:
-        """Nobody uses them any more."""
-        with self._lock:
-            self._kept.append((kind, arrays))
-
-
 class PooledRows:
     """The segments of the windows that are open: columns of fixed size in slots of one array, the others apart.
 
@@ -78,10 +55,10 @@ class PooledRows:
     """
 
     def __init__(
-        self, decoder: Decoder, order: PooledOrder, columns: Sequence[Column], banks: Banks, *, ahead: int, groups: int
+        self, decoder: Decoder, order: PooledOrder, columns: Sequence[Column], *, ahead: int, groups: int
     ) -> None:
         self._decoder, self._order, self._columns = decoder, order, columns
-        self._kept_banks, self._groups = banks, max(1, groups)
+        self._groups = max(1, groups)
         counts = order.tape.counts
         mean = float(counts.mean()) if len(counts) else 1.0
         self._slot_rows = int(counts.max(initial=1))
@@ -160,28 +137,19 @@ class PooledRows:
         state.resident = state.resident[~over]
 
     def close(self) -> None:
-        """Give the memory to the next pass; no task is at work any more."""
-        for arrays in self._banks:
-            self._kept_banks.give_back(self._kind, arrays)
+        """Let go of the memory, which the next pass will be lent; no task is at work any more."""
         self._banks, self._free, self._epochs = [], [], {}
-
-    @property
-    def _kind(self) -> Any:
-        return self._bank_slots, self._slot_rows, tuple(self._in_slots)
 
     def _take_slot(self) -> int:
         if not self._free:
             first = len(self._banks) * self._bank_slots
-            arrays = self._kept_banks.take(self._kind)
-            if arrays is None:
-                rows = self._bank_slots * self._slot_rows
-                arrays = [
-                    np.empty((rows, *(dim or 0 for dim in column.shape or ())), column.numpy_dtype)
-                    if in_slots
-                    else None
-                    for column, in_slots in zip(self._columns, self._in_slots, strict=True)
-                ]
-            self._banks.append(arrays)
+            rows, buffers = self._bank_slots * self._slot_rows, self._decoder.reader.buffers
+            self._banks.append([
+                buffers.empty((rows, *(dim or 0 for dim in column.shape or ())), column.numpy_dtype)
+                if in_slots
+                else None
+                for column, in_slots in zip(self._columns, self._in_slots, strict=True)
+            ])
             self._free.extend(range(first + self._bank_slots - 1, first - 1, -1))
         return self._free.pop()
 

@@ -26,14 +26,14 @@ import numpy as np
 
 from recordio.columns import Array, ColumnValues, concat, empty, memory_size, owned, slice_rows, split_rows, take_rows
 from recordio.execute.budget import Budget
-from recordio.execute.pool import check_process, make_executor
+from recordio.execute.pool import Inline, check_process, make_executor
 from recordio.execute.replacing import replacing_map
 from recordio.loading.finishing import Finisher, num_bytes, stops_of
 from recordio.loading.mapping import Mapper, MapTask, check_picklable
 from recordio.loading.options import Options
 from recordio.loading.recipe import Share
 from recordio.loading.rows import Gathered, NumberedRows, Store, Wanted
-from recordio.metering import Totals
+from recordio.metering import Totals, processor_clock
 from recordio.plan.epoch import Span, Steps
 from recordio.rows import Rows
 
@@ -258,11 +258,11 @@ class Reading:
         threads = self.options.num_threads
         store = share.store(self.stats, 2 * threads + 16)
         ahead = self._blocks_ahead(store, steps_at_once, steps_at_once * local)
-        executor = make_executor(threads, False) if threads else _Inline()
+        executor = make_executor(threads, False) if threads else Inline()
         planned: deque[tuple[Steps, Wanted, list[Future[Any]]]] = deque()
         under_way: deque[tuple[Steps, Wanted, Future[Gathered]]] = deque()
         # Where several threads work, planning is one of their tasks: besides them it would take turns for the GIL.
-        planner = executor if threads > 1 else _Inline()
+        planner = executor if threads > 1 else Inline()
         plans: deque[Future[tuple[Steps, Wanted]]] = deque()
         bounds = span.bounds(steps_at_once)
         process_id = os.getpid()
@@ -312,7 +312,7 @@ class Reading:
         return ahead
 
     def _plan(self, first: int, stop: int) -> tuple[Steps, Wanted]:
-        with self.stats.timed("plan_s"):
+        with self.stats.timed("plan_s", processor_clock):
             steps = self.span.steps(first, stop)
             return steps, self.share.want(self.first_epoch, steps.positions)
 
@@ -355,7 +355,7 @@ class Reading:
     # -- finished --
 
     def _finished(self, piece: Piece) -> Ready:
-        with self.stats.timed("assemble_s"):
+        with self.stats.timed("assemble_s", processor_clock):
             if self.by_record:
                 steps: Iterable[Any] = self.finisher.records(piece.columns)
             else:
@@ -410,7 +410,7 @@ class Reading:
                 parts.append(columns)
                 if not task.num_steps:
                     continue
-                with self.stats.timed("assemble_s"):
+                with self.stats.timed("assemble_s", processor_clock):
                     if self.by_record:
                         steps: Iterable[Any] = self.finisher.records(columns)
                     else:
@@ -546,18 +546,6 @@ def _join(runs: Sequence[_Run], new_array: Callable[..., Array]) -> _Run:
     if runs[0].positions is not None:
         positions = np.concatenate([run.all_positions() for run in runs])
     return _Run(columns, runs[0].first, positions)
-
-
-class _Inline(Executor):
-    """Runs a task where it is submitted: the order of work that every pool must equal."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001  raised where the result is asked for
-            future.set_exception(error)
-        return future
 
 
 def _describe(task: MapTask) -> str:

@@ -11,6 +11,7 @@ Spec: spec/order.md, sections 2 to 6.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -24,7 +25,7 @@ from recordio.loading.decoding import Decoder
 from recordio.loading.held import HeldRows
 from recordio.loading.mapping import Mapper, MapStage, MapTask, make_mapper
 from recordio.loading.options import Options
-from recordio.loading.pooled import Banks, PooledRows
+from recordio.loading.pooled import PooledRows
 from recordio.loading.rows import NumberedRows, Store, Wanted
 from recordio.memory import MemoryReader
 from recordio.metering import Totals
@@ -187,10 +188,16 @@ class Recipe:
             tape.num_records, len(tape), self.shuffle.mode, self.shuffle.pool, default_pool=default_pool
         )
 
-    @cached_property
+    @property
     def whole(self) -> Share:
-        """All of it, as one pipeline reads it, or all pipelines together."""
-        return Share(self, None, (0, 0))
+        """All of it, as one pipeline reads it, or all pipelines together; one for all who have it at the same time."""
+        # It holds decoded rows, and this recipe: a reference back would keep hundreds of megabytes until a full garbage
+        # collection.
+        found: Share | None = self.__dict__.get("_whole", _nothing)()
+        if found is None:
+            found = Share(self, None, (0, 0))
+            self.__dict__["_whole"] = weakref.ref(found)
+        return found
 
     def shard_ids(self) -> list[int]:
         """Shards that hold a row, in order."""
@@ -226,7 +233,6 @@ class Share:
         self._own_tape = tape
         self._salt = salt
         self._held: ProcessLocal[HeldRows] | None = None
-        self._banks = ProcessLocal(Banks)
 
     @property
     def num_records(self) -> int:
@@ -366,9 +372,8 @@ class Share:
         )  # fmt: skip
         if isinstance(self.order, PooledOrder):
             return PooledRows(
-                decoder, self.order, recipe.schema.columns, self._banks.get(), ahead=ahead,
-                groups=recipe.options.num_threads,
-            )  # fmt: skip
+                decoder, self.order, recipe.schema.columns, ahead=ahead, groups=recipe.options.num_threads
+            )
         if self._held is None:
             tape, columns, size = self.tape, recipe.schema.columns, recipe.row_size
             self._held = ProcessLocal(lambda: HeldRows(tape, columns, size))
@@ -385,6 +390,10 @@ class Share:
             held = min(held, order.num_lanes * (order.lanes.window + 2 * chunk))
         return int(held * self.recipe.row_size)
 
+
+
+def _nothing() -> None:
+    return None
 
 
 def _make_recipe(values: dict[str, Any]) -> Recipe:

@@ -69,7 +69,8 @@ def permute(x: Array, n: int | Array, keys: Key, tweak: Array | int = 0) -> Arra
     """
     if isinstance(n, np.ndarray) or isinstance(tweak, np.ndarray):
         sizes = np.broadcast_to(np.asarray(n, np.int64), x.shape)
-        return permute_among(x, np.arange(len(x)), sizes, keys, np.broadcast_to(np.uint64(tweak), x.shape))
+        domains = Domains(sizes, keys, np.broadcast_to(np.uint64(tweak), x.shape))
+        return domains.permute(x, np.arange(len(x)))
     found = np.empty(len(x), np.int64)
     root = math.isqrt(max(n - 1, 0)) + 1
     domain = np.uint64(root), np.uint64(-(-n // root)), np.uint64(n)
@@ -81,31 +82,40 @@ def permute(x: Array, n: int | Array, keys: Key, tweak: Array | int = 0) -> Arra
     return found
 
 
-def permute_among(x: Array, which: Array, sizes: Array, keys: Key, tweaks: Array) -> Array:
-    """Permute several domains at once.
+class Domains:
+    """Several domains, each of which has a permutation of its own.
 
     Args:
-        x: int64[m], each within its domain.
-        which: int64[m], the ordinal of its domain.
-        sizes: int64[d], of the domains that are used at least 1.
-        tweaks: uint64[d], another permutation for each.
-
-    Returns:
-        int64[m], new: where each goes in its domain.
+        sizes: int64[d]; at least 1 where numbers are asked for.
+        keys: as `key` gives them.
+        tweaks: uint64[d].
+        num_numbers: that are asked for in all, about.
     """
-    found = np.empty(len(x), np.int64)
-    widths = _ceil_sqrt(np.maximum(sizes, 1))
-    heights = -(-sizes // widths)
-    table = [array.astype(np.uint64) for array in (widths, heights, sizes)]
-    rounds = _computed(keys)
-    is_one = len(sizes) > 0 and bool((sizes == sizes[0]).all())
-    for start in range(0, len(x), _STRIDE):
-        part = which[start : start + _STRIDE]
+
+    def __init__(self, sizes: Array, keys: Key, tweaks: Array, num_numbers: int = 0) -> None:
+        widths = _ceil_sqrt(np.maximum(sizes, 1))
+        heights = -(-sizes // widths)
+        self._rounds, self._tweaks = _computed(keys), tweaks
+        if int(widths.sum()) * 2 <= num_numbers:  # a half is asked for several times
+            halves, which = _places_of(widths)
+            self._tweaks = np.cumsum(widths) - widths
+            width, height = (array[which].astype(np.uint64) for array in (widths, heights))
+            self._rounds = _looked_up_among(_made_tables(keys, halves, width, height, tweaks[which]))
         # Division by one number is several times faster than by many.
-        domain = [array[0] if is_one else array[part] for array in table]
-        numbers = np.asarray(x[start : start + _STRIDE], np.uint64)
-        found[start : start + _STRIDE] = _permute(numbers, domain, tweaks[part], rounds)
-    return found
+        is_one = len(sizes) > 0 and bool((sizes == sizes[0]).all())
+        table = [array.astype(np.uint64) for array in (widths, heights, sizes)]
+        self._domain = [array[0] if is_one else array for array in table]
+
+    def permute(self, x: Array, which: Array) -> Array:
+        """Where numbers go, each in its domain: int64[m] new, of int64[m] and the ordinals of the domains, int64[m]."""
+        found = np.empty(len(x), np.int64)
+        for start in range(0, len(x), _STRIDE):
+            stop = start + _STRIDE
+            part = which[start:stop]
+            domain = [array[part] if isinstance(array, np.ndarray) else array for array in self._domain]
+            numbers = np.asarray(x[start:stop], np.uint64)
+            found[start:stop] = _permute(numbers, domain, self._tweaks[part], self._rounds)
+        return found
 
 
 def _permute(x: Array, domain: Sequence[Any], tweak: Any, rounds: Rounds) -> Array:
@@ -164,7 +174,17 @@ def _computed(keys: Key) -> Rounds:
 def _looked_up(tables: Sequence[Array]) -> Rounds:
     def mixed(number: int, half: Array, modulus: Any, tweak: Any, out: Array) -> None:
         del modulus, tweak
-        np.take(tables[number], half.view(np.int64), out=out, mode="clip")
+        tables[number].take(half.view(np.int64), out=out, mode="clip")
+
+    return mixed
+
+
+def _looked_up_among(tables: Sequence[Array]) -> Rounds:
+    """Of several domains: what stands for the tweak is the first entry of the domain."""
+
+    def mixed(number: int, half: Array, modulus: Any, first: Any, out: Array) -> None:
+        del modulus
+        tables[number].take(half.view(np.int64) + first, out=out, mode="clip")
 
     return mixed
 
@@ -172,12 +192,22 @@ def _looked_up(tables: Sequence[Array]) -> Rounds:
 @lru_cache(maxsize=4)
 def _tables(root: int, keys: Key, tweak: int, height: int) -> Sequence[Array]:
     """What each round makes of every half, of a domain that is used for a whole epoch: uint64[root] each."""
-    halves = np.arange(root, dtype=np.uint64)
-    tables = [np.empty_like(halves) for _ in range(_ROUNDS)]
+    return _made_tables(keys, np.arange(root), np.uint64(root), np.uint64(height), np.uint64(tweak))
+
+
+def _made_tables(keys: Key, halves: Array, width: Any, height: Any, tweak: Any) -> Sequence[Array]:
+    """What each round makes of halves: uint64[m] each, of int64[m]."""
+    tables = [np.empty(len(halves), np.uint64) for _ in range(_ROUNDS)]
     for number, table in enumerate(tables):
-        modulus = np.uint64(height if number % 2 else root)
-        _computed(keys)(number, halves, modulus, np.uint64(tweak), table)
+        _computed(keys)(number, halves.view(np.uint64), height if number % 2 else width, tweak, table)
     return tables
+
+
+def _places_of(counts: Array) -> tuple[Array, Array]:
+    """Ordinals within groups of so many, and the group of each: int64[sum of counts] each."""
+    which = np.repeat(np.arange(len(counts)), counts)
+    inside: Array = np.arange(len(which)) - (np.cumsum(counts) - counts)[which]
+    return inside, which
 
 
 def _ceil_sqrt(n: Array) -> Array:

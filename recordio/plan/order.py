@@ -12,12 +12,12 @@ Spec: spec/order.md, sections 3 and 4.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from recordio.errors import RequestError
-from recordio.plan.mixing import Array, key, mix, permute, permute_among, reverse_bits
+from recordio.plan.mixing import Array, Domains, Key, key, mix, permute, reverse_bits
 from recordio.plan.tape import Lanes, Segments, Tape
 
 Mode = Literal["auto", "exact", "pooled"]
@@ -25,6 +25,8 @@ Mode = Literal["auto", "exact", "pooled"]
 DEFAULT_POOL_SIZE = 256 << 20  # raw bytes
 MAX_EXACT_RECORDS = 1 << 20  # of an order that is exact without being asked to
 MAX_LANES = 128
+_MAX_CELLS = 1 << 14  # windows of an epoch that are looked at once for all of it
+_STRIDE = 1 << 14  # positions at a time: their intermediate arrays stay in a processor's own cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,7 @@ class PooledOrder:
         self._turn = reverse_bits(parameters.lanes)
         # Of the epochs used last; two, where a batch runs over the end of one.
         self._segments: dict[int, Segments] = {}
+        self._tables: dict[int, _Windows] = {}
 
     def segments(self, epoch: int) -> Segments:
         """What is decoded in an epoch, in the order of its tape."""
@@ -110,45 +113,96 @@ class PooledOrder:
         if found is None:
             order = self.tape.order(key(self._seed, epoch, "tape", *self._salt))
             found = self.lanes.segments(self.tape, order)
-            for old in list(self._segments)[:-1]:
-                self._segments.pop(old, None)
-            self._segments[epoch] = found
+            _keep(self._segments, epoch, found)
         return found
 
     def find(self, epoch: int, positions: Array) -> tuple[Array, Array]:
         """The rows at positions of an epoch, and the segments that they lie in: int64[m] each."""
-        lanes, segments = self.lanes, self.segments(epoch)
+        rows, segments = np.empty(len(positions), np.int64), np.empty(len(positions), np.int64)
         if not len(positions):
-            return np.empty(0, np.int64), np.empty(0, np.int64)
-        lane = self._turn[positions & (self.num_lanes - 1)]
-        place = positions >> (self.num_lanes.bit_length() - 1)
-        place += lanes.missing[lane]
-        cell = place // lanes.window
-        # What holds for all of a window is found once: in cells of a table of lanes and windows.
-        lowest, highest = int(cell.min()), int(cell.max())
-        if (highest - lowest + 1) * self.num_lanes <= len(positions):
-            cell -= lowest
-            lane *= highest - lowest + 1
-            cell += lane
-            cell_lanes, cell_windows = np.divmod(
-                np.arange((highest - lowest + 1) * self.num_lanes), highest - lowest + 1
-            )
-            cell_windows += lowest
-        else:  # positions from all over: each has a cell of its own
-            cell_lanes, cell_windows, cell = lane, cell, np.arange(len(cell))
-        firsts, sizes, before = lanes.windows(cell_lanes, cell_windows)
-        place -= firsts[cell]
-        tweaks = mix((cell_lanes << 40 | cell_windows).view(np.uint64))
+            return rows, segments
+        shift, which_lane = self.num_lanes.bit_length() - 1, self.num_lanes - 1
+        table = self._table(epoch, int(positions.min()) >> shift, int(positions.max()) >> shift, len(positions))
+        for start in range(0, len(positions), _STRIDE):
+            part = slice(start, start + _STRIDE)
+            lane = self._turn[positions[part] & which_lane]
+            place = positions[part] >> shift
+            place += self.lanes.missing[lane]
+            window = place // self.lanes.window
+            if table is not None:
+                window += table.first_cells[lane]
+                rows[part], segments[part] = table.find(place, window)
+            else:
+                windows = self._windows(epoch, lane, window)
+                rows[part], segments[part] = windows.find(place, np.arange(len(place)))
+        return rows, segments
+
+    def _table(self, epoch: int, first: int, last: int, num_numbers: int) -> _Windows | None:
+        """All windows of records [first, last] of all lanes; None if they are more than the records asked for."""
+        num_records = self.num_records
+        is_whole = num_records // self.lanes.window + 2 * self.num_lanes <= _MAX_CELLS
+        if is_whole:
+            epoch = epoch if self._reshuffles else 0
+            if epoch in self._tables:
+                return self._tables[epoch]
+            first, last, num_numbers = 0, int(self.lanes.lengths.max()) - 1, num_records
+        first_windows = (first + self.lanes.missing) // self.lanes.window
+        counts = (last + self.lanes.missing) // self.lanes.window - first_windows + 1
+        if not is_whole and int(counts.sum()) > num_numbers:
+            return None
+        lanes = np.repeat(np.arange(self.num_lanes), counts)
+        first_cells = np.cumsum(counts) - counts - first_windows
+        table = self._windows(epoch, lanes, np.arange(len(lanes)) - first_cells[lanes], num_numbers)
+        table.first_cells = first_cells
+        if is_whole:
+            _keep(self._tables, epoch, table)
+        return table
+
+    def _windows(self, epoch: int, lanes: Array, windows: Array, num_numbers: int = 0) -> _Windows:
         keys = key(self._seed, epoch if self._reshuffles else 0, "window", *self._salt)
-        place = permute_among(place, cell, sizes, keys, tweaks)
-        place += before[cell]
-        segment = segments.find(place, cell, before, before + sizes)
-        place += (segments.rows - segments.places)[segment]
-        return place, segment
+        return _Windows(self.lanes, self.segments(epoch), keys, lanes, windows, num_numbers)
 
     def rows(self, epoch: int, positions: Array) -> Array:
         """The rows at positions of an epoch: int64[m]."""
         return self.find(epoch, positions)[0]
+
+
+class _Windows:
+    """Some windows of some lanes, int64[d] each: what holds for all of a window is found once.
+
+    Args:
+        num_numbers: places that are asked for, about.
+
+    Attributes:
+        first_cells: int64[L], where they are a table: the cell of the window 0 of each lane, had it one.
+    """
+
+    first_cells: Array
+
+    def __init__(
+        self, lanes: Lanes, segments: Segments, keys: Key, which: Array, windows: Array, num_numbers: int = 0
+    ) -> None:
+        self._firsts, sizes, self._starts = lanes.windows(which, windows)
+        tweaks = mix((which << 40 | windows).view(np.uint64))
+        self._domains = Domains(sizes, keys, tweaks, num_numbers)
+        self._search = segments.search(self._starts, self._starts + sizes, num_numbers)
+        self._shifts = segments.rows - segments.places
+
+    def find(self, places: Array, which: Array) -> tuple[Array, Array]:
+        """Rows and segments of places that count from the first missing record of a lane; changes `places`."""
+        places -= self._firsts[which]
+        found = self._domains.permute(places, which)
+        found += self._starts[which]
+        segment = self._search(found, which)
+        found += self._shifts[segment]
+        return found, segment
+
+
+def _keep(kept: dict[int, Any], epoch: int, value: Any) -> None:
+    """Keep what belongs to an epoch, besides that of the one before."""
+    for old in list(kept)[:-1]:
+        kept.pop(old, None)
+    kept[epoch] = value
 
 
 Order = ExactOrder | PooledOrder

@@ -9,6 +9,7 @@ Spec: spec/order.md, section 4.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,25 +83,35 @@ class Segments:
     chunks: Array
     ends: Array
 
-    def find(self, places: Array, which: Array, starts: Array, stops: Array) -> Array:
-        """The segments of places: int64[m] of int64[m].
+    def search(self, starts: Array, stops: Array, num_places: int) -> Callable[[Array, Array], Array]:
+        """How places are found that lie in some ranges.
 
         Args:
-            which: int64[m], the ordinal of the range that each place lies in.
             starts, stops: int64[r], ranges of places.
+            num_places: that are looked for, about.
+
+        Returns:
+            Gives the segments of places: int64[m] of int64[m], and the ordinals of their ranges, int64[m].
         """
         first = np.searchsorted(self.places, starts, side="right") - 1
         more = np.searchsorted(self.places, stops, side="left") - 1 - first  # segments that begin within the range
         most = int(more.max(initial=0))
-        if most > _MOST_STEPS or len(starts) * 4 > len(places):
-            return np.searchsorted(self.places, places, side="right") - 1
+        if most > _MOST_STEPS or len(starts) * 4 > num_places:
+            return lambda places, _: np.searchsorted(self.places, places, side="right") - 1
         # A few comparisons for all places cost a fraction of a search for each.
-        found: Array = first[which]
+        steps = []
         for step in range(1, most + 1):
             bounds = self.places[np.minimum(first + step, len(self.places) - 1)]
             bounds[more < step] = _NEVER
-            found += places >= bounds[which]
-        return found
+            steps.append(bounds)
+
+        def find(places: Array, which: Array) -> Array:
+            found: Array = first[which]
+            for bounds in steps:
+                found += places >= bounds[which]
+            return found
+
+        return find
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,7 @@ MAX_CHUNKS = 256  # at once: more of them cost latency and save nothing
 # Where chunks are smaller than this share of their raw bytes, they are read whole; else each column to where it
 # belongs.
 _SPAN_RATIO = 0.75
-_DECODED_SIZE = 512 << 10  # raw bytes of frames that are decoded in one step, or a little more
+_DECODED_SIZE = 1 << 20  # raw bytes of frames that are decoded in one step, or a little more
 MAX_COLUMNS_AT_ONCE = 256  # of the schema: the directories of wider ones cost more than the steps saved
 
 
@@ -82,7 +82,7 @@ def read_rows(
         and stored_size < _SPAN_RATIO * int(table.raw_sizes[first:last].sum())
     ):
         offset = int(table.offsets[first])
-        handle = _Span(handle.path, offset, handle.read(offset, stored_size))
+        handle = _Span.of(handle, offset, stored_size, buffers)
     fronts = [
         _front(shard, handle, *fields)
         for fields in zip(
@@ -170,7 +170,7 @@ def read_segments(
         handle: ReadHandle = _Metered(shard.handle())
         part = (segment.stop - segment.start) / (last - first)
         if len(ordinals) == len(schema.columns) and end - offset < _SPAN_RATIO * part * raw_size:
-            handle = _Span(handle.path, offset, handle.read(offset, end - offset))
+            handle = _Span.of(handle, offset, end - offset, buffers)
         fronts.append(
             _front(
                 shard, handle, chunk_id, offset, int(table.directory_sizes[chunk_id]), int(table.header_crcs[chunk_id]),
@@ -339,6 +339,16 @@ class _Span:
         self.size = offset + len(data)
         self._offset = offset
         self._data = data
+
+    @classmethod
+    def of(cls, handle: ReadHandle, offset: int, size: int, buffers: Buffers) -> _Span:
+        """Read the part, to memory that is lent."""
+        # Length before contents: a damaged size must not become an allocation.
+        if offset + size > handle.size:
+            return cls(handle.path, offset, handle.read(offset, size))
+        data = memoryview(buffers.take(size))
+        handle.read_into(offset, [data])
+        return cls(handle.path, offset, data)
 
     def read(self, offset: int, size: int) -> memoryview:
         start = offset - self._offset

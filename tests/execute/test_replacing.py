@@ -17,12 +17,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from recordio.errors import RequestError, WorkerError
 from recordio.execute.pool import make_executor
 from recordio.execute.replacing import replacing_map
+from tests.laws.processes import children
 
 NUM_ITEMS = 8
 EXPECTED = [number * number for number in range(NUM_ITEMS)]
@@ -95,11 +95,6 @@ def hang_and_ignore_sigterm(item: int) -> int:
 
 def processes(workers: int) -> Callable[[], Executor]:
     return lambda: make_executor(workers, True)
-
-
-def children() -> list[psutil.Process]:
-    # The tracker of multiprocessing belongs to the interpreter, and stays.
-    return [c for c in psutil.Process().children() if "resource_tracker" not in " ".join(c.cmdline())]
 
 
 def semaphores() -> set[str]:

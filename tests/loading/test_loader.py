@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
 import recordio
 from tests.laws.data_sets import fresh_directory
+from tests.laws.processes import children
 
 SPEC = {
     "id": recordio.TensorSpec((), "int64"),
@@ -440,8 +440,7 @@ def test_nothing_is_left_of_an_iteration(path: Path, order: str, how: str) -> No
 
 def _ours() -> list[Any]:
     gc.collect()
-    children = [c for c in psutil.Process().children() if "resource_tracker" not in " ".join(c.cmdline())]
-    return [t for t in threading.enumerate() if t.name.startswith("recordio")] + children
+    return [t for t in threading.enumerate() if t.name.startswith("recordio")] + children()
 
 
 INTERRUPTED = """

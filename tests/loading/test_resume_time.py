@@ -14,7 +14,7 @@ import recordio
 from tests.laws.data_sets import fresh_directory
 
 NUM_RECORDS = 10_000_000
-ROUNDS = 5
+ROUNDS = 9
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def path() -> Iterator[Path]:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("arguments", [{"mode": "pooled", "pool": 500_000}, {"mode": "exact"}, None])
 def test_the_first_batch_comes_as_soon_wherever_reading_resumes(path: Path, arguments: Any) -> None:
-    """At 1 %, 50 % and 99 % of an epoch of 10 million records: within a factor 2 of each other, in the median."""
+    """At 1 %, 50 % and 99 % of an epoch of 10 million records: within a factor 2 of each other."""
     state: Any = None
     taken: dict[float, list[float]] = {0.01: [], 0.5: [], 0.99: []}
     for _ in range(ROUNDS):
@@ -45,7 +45,6 @@ def test_the_first_batch_comes_as_soon_wherever_reading_resumes(path: Path, argu
             assert len(batch["id"]) == 256
             assert iterator.steps_left == -(-(NUM_RECORDS - state["consumed"]) // 256) - 1
             iterator.close()
-    medians = [sorted(times)[ROUNDS // 2] for times in taken.values()]
-    # In stored order the first batch comes even sooner at 99 %: what is left there is one small task.
-    least = min(medians) if arguments is not None else medians[0]
-    assert max(medians) < 2 * least, medians
+    # Not the middle: an exact order takes 80 MB of fresh memory, which a virtual machine gives now fast, now slowly.
+    quartiles = [sorted(times)[ROUNDS // 4] for times in taken.values()]
+    assert max(quartiles) < 2 * min(quartiles), taken
