@@ -40,7 +40,7 @@ from recordio.reader import DataSetReader
 from recordio.refusals import RefusedOperators
 from recordio.rows import LostRange, OnCorrupt
 from recordio.schema import Schema
-from recordio.values.leaves import batch_leaf, record_leaf
+from recordio.values.leaves import batch_leaf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +181,13 @@ class Dataset(RefusedOperators):
             on_corrupt="skip" as well: a record that is asked for by number cannot be left out. RequestError: a slice
             after a shuffle that changes from epoch to epoch.
         """
+        if type(key) is int and self._direct is not None:
+            numbers, record, ordinals, unflatten = self._direct
+            try:
+                number = int(numbers[key])
+            except IndexError:
+                raise IndexError(f"record {key} of a data set of {len(self)} records") from None
+            return unflatten(record(number, ordinals))
         if isinstance(key, slice):
             return self._on_rows(lambda view: view.slice(key))
         if isinstance(key, (list, tuple, range)) or (isinstance(key, np.ndarray) and key.ndim):
@@ -208,11 +215,7 @@ class Dataset(RefusedOperators):
             number = int(recipe.view.numbers[index])
         else:
             number = int(self._loader.share.want(self._place.following, np.array([index], np.int64)).numbers[0])
-        found = recipe.reader.record(number, recipe.ordinals)
-        columns = recipe.schema.columns
-        return recipe.schema.unflatten(
-            [record_leaf(c, values, row) for c, (values, row) in zip(columns, found, strict=True)]
-        )
+        return recipe.schema.unflatten(recipe.reader.record(number, recipe.ordinals))
 
     def __iter__(self) -> LoaderIterator:
         """The records in order; the next chunks are decoded meanwhile."""
@@ -449,6 +452,14 @@ class Dataset(RefusedOperators):
         return self._recipe
 
     # -- inside --
+
+    @cached_property
+    def _direct(self) -> tuple[Any, Callable[..., list[Any]], tuple[int, ...], Callable[[list[Any]], Any]] | None:
+        """What makes a record in stored order: numbers, leaves of a number and columns, structure; None in another."""
+        recipe = self._recipe
+        if not recipe.is_stored_order:
+            return None
+        return recipe.view.numbers, recipe.reader.record, recipe.ordinals, recipe.schema.unflatten
 
     @cached_property
     def _loader(self) -> Loader:

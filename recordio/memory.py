@@ -16,6 +16,7 @@ from recordio.format.index import data_set_fingerprint
 from recordio.metering import Totals, measured
 from recordio.rows import OnCorrupt, Rows
 from recordio.schema import Schema
+from recordio.values.leaves import record_leaf
 
 RUN_RECORDS = 4096  # of a run, and of what counts as a chunk in a shuffle (spec/order.md, section 4)
 
@@ -47,8 +48,8 @@ class MemoryReader:
         """Lends memory, and keeps none: what is here is in memory already."""
         return Buffers(0)
 
-    def record(self, number: int, ordinals: Sequence[int]) -> list[tuple[ColumnValues, int]]:
-        return [(self.columns[ordinal], number) for ordinal in ordinals]
+    def record(self, number: int, ordinals: Sequence[int]) -> list[Any]:
+        return [record_leaf(self.schema.columns[ordinal], self.columns[ordinal], number) for ordinal in ordinals]
 
     def rows(self, numbers: Array, ordinals: Sequence[int]) -> list[ColumnValues]:
         return [take_rows(self.schema.columns[ordinal], self.columns[ordinal], numbers) for ordinal in ordinals]

@@ -1,6 +1,7 @@
 """Reading a data set: from record numbers to shards, chunks, frames and rows.
 
-    record numbers -> (shard, chunk, row) -> frames, from the cache or the file -> rows, in the order asked
+    rows in order, on threads     here, and recordio.shards.chunk_runs
+    rows by number                recordio.random_access
 
 `open_data_set` reads the index and nothing else; chunk tables are checked when a shard is first touched. A reader can
 be pickled, shared by threads and taken through a fork: what must not be shared is made anew in each process. What
@@ -15,18 +16,18 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain, islice, pairwise
 from typing import Any
 
 import numpy as np
 
+from recordio import random_access
 from recordio.buffers import Buffers
 from recordio.chunks.encoding import DEFAULT_FRAME_SIZE
-from recordio.columns import Array, ColumnValues, concat, empty, memory_size, slice_rows, take_rows
+from recordio.columns import Array, ColumnValues, empty, slice_rows
 from recordio.errors import DataError, MismatchError, RecordIOError
 from recordio.execute.pool import FirstInline, make_executor, ordered_map
-from recordio.format.chunk import Directory
 from recordio.format.footer import decode_metadata
 from recordio.format.index import ShardEntry, check_chunk_table
 from recordio.metering import Totals, measured
@@ -45,7 +46,6 @@ DEFAULT_CACHE_SIZE = 64 << 20  # bytes of decoded frames, in each process
 _MIN_TASK_SIZE, _MAX_TASK_SIZE = 1 << 20, 16 << 20
 _FIRST_TASK_SIZE = 256 << 10  # of the one that a first batch waits for; later ones grow
 _MAX_ALIGNED_SIZE = 16 << 20  # of a batch that is one task
-_FRAME_ENTRY_SIZE = 120  # bytes that one frame of a cached directory takes in memory, about
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,22 @@ class DataSetReader:
         )
 
     @property
+    def cache(self) -> ReaderCache:
+        """What this process keeps of it."""
+        return self._cache.get()
+
+    @property
     def buffers(self) -> Buffers:
         """Lends the memory of rows that are read in order."""
         return self._cache.get().buffers
 
-    # -- one chunk, one frame --
+    @cached_property
+    def shard_starts(self) -> list[int]:
+        """Record numbers at which shards begin, and the end."""
+        numbers: list[int] = self.first_records.tolist()
+        return numbers
+
+    # -- chunks --
 
     def shard(self, shard_id: int) -> ShardReader:
         """The reader of one shard; its chunk table is checked the first time.
@@ -120,25 +131,6 @@ class DataSetReader:
             )  # fmt: skip
             shards[shard_id] = reader
         return reader
-
-    def directory(self, shard_id: int, chunk_id: int) -> Directory:
-        """The directory of a chunk, from the cache if it is there."""
-        key = (shard_id, chunk_id, -1, -1)
-        found: Directory | None = self._cache.get().get(key)
-        if found is None:
-            found = self.shard(shard_id).read_directory(chunk_id)
-            num_entries = sum(2 + len(column.frames) for column in found.columns)
-            self._cache.get().keep(key, found, _FRAME_ENTRY_SIZE * num_entries)
-        return found
-
-    def frame(self, shard_id: int, chunk_id: int, directory: Directory, ordinal: int, frame: int) -> ColumnValues:
-        """The rows of one frame, from the cache if they are there: to be copied from, never handed out."""
-        key = (shard_id, chunk_id, ordinal, frame)
-        found: ColumnValues | None = self._cache.get().get(key)
-        if found is None:
-            found = self.shard(shard_id).read_frames(chunk_id, directory, ordinal, frame, frame + 1)
-            self._cache.get().keep(key, found, memory_size(found))
-        return found
 
     def chunk_table(self) -> tuple[Array, Array, Array]:
         """All chunks: ordinal of the shard, ordinal in it, and the record number after the last; int64[k] each.
@@ -177,63 +169,13 @@ class DataSetReader:
         chunk_id = int(np.searchsorted(first_records, local, side="right")) - 1
         return shard_id, chunk_id, local - int(first_records[chunk_id])
 
-    def record(self, number: int, ordinals: Sequence[int]) -> list[tuple[ColumnValues, int]]:
-        """For each column, cached rows of a frame and the place of the record among them."""
-        shard_id, chunk_id, row = self.locate(number)
-        directory = self.directory(shard_id, chunk_id)
-        found = []
-        for ordinal in ordinals:
-            place, start = 0, 0
-            for place, frame in enumerate(directory.columns[ordinal].frames):  # noqa: B007  used after the loop
-                if row < start + frame.num_records:
-                    break
-                start += frame.num_records
-            found.append((self.frame(shard_id, chunk_id, directory, ordinal, place), row - start))
-        return found
+    def record(self, number: int, ordinals: Sequence[int]) -> list[Any]:
+        """The leaves of one record, in range; the caller's own."""
+        return random_access.record(self, number, ordinals)
 
     def rows(self, numbers: Array, ordinals: Sequence[int]) -> list[ColumnValues]:
         """Rows in the order asked, in new memory: int64[m], in range, repeats allowed; each frame is decoded once."""
-        columns = self.schema.columns
-        if not len(numbers):
-            return [empty(columns[ordinal]) for ordinal in ordinals]
-        order = np.argsort(numbers, kind="stable")
-        wanted = numbers[order]
-        parts: list[list[ColumnValues]] = [[] for _ in ordinals]
-        start = 0
-        while start < len(wanted):
-            shard_id, chunk_id, _ = self.locate(int(wanted[start]))
-            shard = self.shard(shard_id)
-            base = int(self.first_records[shard_id])
-            first, end = (base + int(shard.table.first_records[chunk_id + step]) for step in (0, 1))
-            stop = int(np.searchsorted(wanted, end))
-            in_chunk = wanted[start:stop] - first
-            directory = self.directory(shard_id, chunk_id)
-            for part, ordinal in zip(parts, ordinals, strict=True):
-                part.append(self._chunk_rows(shard_id, chunk_id, directory, ordinal, in_chunk))
-            start = stop
-        back = np.empty(len(order), np.int64)
-        back[order] = np.arange(len(order))
-        in_order = bool((order[1:] > order[:-1]).all())
-        joined = [concat(part) for part in parts]
-        if in_order:
-            return joined
-        return [take_rows(columns[ordinal], values, back) for ordinal, values in zip(ordinals, joined, strict=True)]
-
-    def _chunk_rows(
-        self, shard_id: int, chunk_id: int, directory: Directory, ordinal: int, rows: Array
-    ) -> ColumnValues:
-        column = self.schema.columns[ordinal]
-        frames = directory.columns[ordinal].frames
-        ends = np.cumsum([frame.num_records for frame in frames])
-        of_row = np.searchsorted(ends, rows, side="right")
-        parts = []
-        for place in np.unique(of_row).tolist():
-            low, high = np.searchsorted(of_row, [place, place + 1]).tolist()
-            start = int(ends[place]) - frames[place].num_records
-            parts.append(
-                take_rows(column, self.frame(shard_id, chunk_id, directory, ordinal, place), rows[low:high] - start)
-            )
-        return concat(parts)
+        return random_access.rows(self, numbers, ordinals)
 
     # -- rows in order --
 

@@ -63,6 +63,11 @@ class Column:
         return self.dtype in STRING_LIKE
 
     @property
+    def has_plain_rows(self) -> bool:
+        """Whether a row is a string, or an array of one unknown dimension: where it ends in the values tells all."""
+        return self.shape == () if self.is_string_like else self.shape == (None,)
+
+    @property
     def is_fixed(self) -> bool:
         """Whether every row has the same size; otherwise the column is variable."""
         return self.dtype not in STRING_LIKE and self.shape is not None and None not in self.shape

@@ -19,6 +19,7 @@ from recordio.plan.view import View
 from recordio.reader import DataSetReader
 from recordio.rows import OnCorrupt, Rows
 from recordio.schema import Schema
+from recordio.values.leaves import record_leaf
 
 _RUN_RECORDS = 1024
 
@@ -71,10 +72,10 @@ class ZipReader:
         ends = np.minimum(tape.starts + tape.counts, self.num_records)
         return tape.shards, tape.chunks, ends
 
-    def record(self, number: int, ordinals: Sequence[int]) -> list[tuple[ColumnValues, int]]:
+    def record(self, number: int, ordinals: Sequence[int]) -> list[Any]:
         """As `DataSetReader.record`."""
-        places = np.array([number], np.int64)
-        return [(values, 0) for values in self.rows(places, ordinals)]
+        rows = self.rows(np.array([number], np.int64), ordinals)
+        return [record_leaf(self.schema.columns[o], values, 0) for o, values in zip(ordinals, rows, strict=True)]
 
     def rows(self, numbers: Array, ordinals: Sequence[int]) -> list[ColumnValues]:
         """As `DataSetReader.rows`."""

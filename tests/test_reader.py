@@ -103,7 +103,7 @@ def test_a_projection_reads_no_byte_of_other_columns(million: Path) -> None:
         shard = reader.shard(shard_id)
         for chunk_id in range(len(shard.table)):
             base = int(shard.table.offsets[chunk_id])
-            for column in reader.directory(shard_id, chunk_id).columns[1:]:
+            for column in shard.read_directory(chunk_id).columns[1:]:
                 others.setdefault(shard.path, []).append(
                     (base + column.offset, base + column.offset + column.stored_size)
                 )

@@ -92,6 +92,23 @@ def decode_frames(
     return _parse_located(column, chunk, frames, parts, first_row=first_row, place=place)
 
 
+def decode_frame(column: Column, chunk: ColumnChunk, frame: Frame, stored: memoryview) -> ColumnValues:
+    """As `decode_frames`, one frame; an error does not say where, and the rows may be read-only.
+
+    Raises:
+        ChecksumError, MalformedError, TruncatedError.
+    """
+    verify_frame(frame, stored)
+    raw = _raw_bytes(chunk, frame, stored)
+    if not column.is_fixed or column.optional:
+        return parse_frames(column, [raw], [frame.num_records], chunk.length_width, chunk.encoding)
+    values = raw.view(stored_dtype(column, chunk.encoding)).astype(column.numpy_dtype, copy=False)
+    rows = ColumnValues(frame.num_records, values.reshape(frame.num_records, *(column.shape or ())))
+    if column.dtype == "bool":
+        check_bool(rows)
+    return rows
+
+
 def _parse_located(
     column: Column, chunk: ColumnChunk, frames: tuple[Frame, ...], parts: list[Array], *, first_row: int, place: int
 ) -> ColumnValues:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 
-from recordio.chunks.frames import check_column_chunk, decode_frames
+from recordio.chunks.frames import check_column_chunk, decode_frame, decode_frames
 from recordio.columns import Array, ColumnValues
 from recordio.errors import IncompleteError, MalformedError, MismatchError, RecordIOError, TruncatedError
 from recordio.format import layout
@@ -121,6 +122,24 @@ class ShardReader:
             return decode_frames(self.schema.columns[ordinal], column, stored, first=first, stop=stop, owned=True)
         except RecordIOError as error:
             raise self._located(error, chunk_id, in_chunk=True) from None
+
+    def frame_starts(self, chunk_id: int, directory: Directory, ordinal: int) -> list[int]:
+        """Check the directory entry of a column: bytes from the start of the file at which its frames begin."""
+        column = directory.columns[ordinal]
+        check_column_chunk(self.schema.columns[ordinal], column)
+        first = int(self.table.offsets[chunk_id]) + column.offset
+        return [*accumulate((frame.stored_size for frame in column.frames[:-1]), initial=first)]
+
+    def read_frame(self, directory: Directory, ordinal: int, place: int, start: int) -> ColumnValues:
+        """As `read_frames`, one frame that begins at byte `start`; an error does not say where.
+
+        Returns:
+            New memory, which may be read-only.
+        """
+        column = directory.columns[ordinal]
+        frame = column.frames[place]
+        stored = self.handle().read(start, frame.stored_size)
+        return decode_frame(self.schema.columns[ordinal], column, frame, stored)
 
     def read_chunk(self, chunk_id: int, ordinals: Sequence[int]) -> list[ColumnValues]:
         """Read and decode all rows of some columns of a chunk: one read if it is for all columns."""

@@ -15,6 +15,8 @@ Spec: spec/format.md, section 6.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -63,6 +65,23 @@ def record_leaf(column: Column, rows: ColumnValues, row: int) -> Any:
         raise IndexError(f"row {row} of {rows.num_rows}")
     (leaf,) = record_leaves(column, slice_rows(column, rows, row, row + 1))
     return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
+
+
+def leaf_getter(column: Column, rows: ColumnValues) -> Callable[[int], Any]:
+    """What gives single rows many times, as `record_leaf` does, in less time; rows are from 0 below their number."""
+    values: Any = rows.values
+    if column.optional or column.dtype == "msgpack" or not (column.is_fixed or column.has_plain_rows):
+        return partial(record_leaf, column, rows)
+    if column.is_fixed:
+        return values.__getitem__ if values.ndim == 1 else lambda row: values[row].copy()  # a numpy scalar, or an array
+    if rows.lengths is None:
+        assert rows.dims is not None
+        bounds = offsets(rows.dims.reshape(-1)).data
+        return lambda row: values[bounds[row] : bounds[row + 1]].copy()
+    bounds, data = offsets(rows.lengths).data, values.data
+    if column.dtype == "str":
+        return lambda row: str(data[bounds[row] : bounds[row + 1]], "utf-8")
+    return lambda row: bytes(data[bounds[row] : bounds[row + 1]])
 
 
 def record_leaves(column: Column, rows: ColumnValues) -> list[Any]:

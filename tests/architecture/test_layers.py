@@ -37,6 +37,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("job", "job_paths"),
     ("stream",),
     ("opening", "reader_cache"),
+    ("random_access",),
     ("writer", "reader"),
     ("memory", "zipped"),
     ("loading.", "refusals"),
