@@ -99,11 +99,11 @@ class Writer:
         num_shards: exactly so many shards, of equal numbers of records within one. The records are first spooled in the
             directory and then cut, which takes their compressed size twice on disk for a while.
         shard_size: raw bytes of a shard, instead of num_shards; 256 MiB by default.
-        chunk_size: raw bytes of a chunk, the unit of I/O and of loss; 2 MiB by default, or 16 KiB a column if that is
-            more.
+        chunk_size: raw bytes of a chunk, the unit of I/O and of loss; 2 MiB by default, or 128 KiB a column if that
+            is more.
         frame_size: raw bytes of a frame, the smallest thing that can be read alone.
         codec: "zstd" or "none".
-        level: of zstd, 1 to 22.
+        level: of zstd, 1 to 22: higher ones take longer to write, hardly less space, and text longer to read.
         metadata: a JSON-like dict that the data set carries (bytes are allowed).
         overwrite: replace the data set that is there; it stays whole and readable until this one is committed.
         workers: threads that compress; as many as there are processors by default.

@@ -28,7 +28,7 @@ from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, DEFAULT_LEVEL, MAX_LEVE
 from recordio.schema import Schema
 
 DEFAULT_CHUNK_SIZE = 2 << 20
-DEFAULT_COLUMN_CHUNK_SIZE = 16 << 10
+DEFAULT_COLUMN_CHUNK_SIZE = 128 << 10  # so that a column of many has whole frames
 DEFAULT_FRAME_SIZE = 128 << 10
 # Rows under way to the encoder threads, in raw bytes; at least one chunk is always let through.
 MAX_BYTES_IN_FLIGHT = 64 << 20
@@ -42,7 +42,7 @@ class WriteOptions:
 
     codec: str = "zstd"
     level: int = DEFAULT_LEVEL
-    chunk_size: int | None = None  # raw bytes; None: 2 MiB, or 16 KiB a column where that is more
+    chunk_size: int | None = None  # raw bytes; None: 2 MiB, or 128 KiB a column where that is more
     frame_size: int = DEFAULT_FRAME_SIZE  # raw bytes
 
     def resolve(self, schema: Schema) -> WriteOptions:

@@ -28,7 +28,7 @@ WITHOUT_SIGN = 8  # added to these: integers of a signed dtype that are not nega
 
 MAX_SPARE_WINDOW = 1 << 20  # bytes; the window of a frame may be as large as its content, or this
 
-DEFAULT_LEVEL = 3
+DEFAULT_LEVEL = 1
 MAX_LEVEL = 22
 
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"

@@ -308,7 +308,7 @@ def test_resume_with_other_options_names_what_differs(invoke, work):
     (work / "fails.py").write_text("def f(shard, num_shards):\n    1 / (shard < 2)\n    yield 1\n")
     assert invoke("convert", "fails.py:f", "out", "--shards", 3).exit_code == 1
     result = invoke("convert", "fails.py:f", "out", "--shards", 3, "--resume", "--level", 5, "--chunk-size", "4KiB")
-    assert result.exit_code == 2 and "with chunk_size = 2097152, not 4096; level = 3, not 5\n" in result.stderr
+    assert result.exit_code == 2 and "with chunk_size = 2097152, not 4096; level = 1, not 5\n" in result.stderr
     assert "--overwrite, without --resume" in result.stderr and "frame_size" not in result.stderr
     assert invoke("convert", "train.py:records", "whole").exit_code == 0
     result = invoke("convert", "train.py:records", "whole", "--resume", "--metadata", "a=1")
