@@ -9,6 +9,7 @@ CPython counts these.
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 
@@ -64,7 +65,7 @@ class Buffers:
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         """An array of any contents, as `numpy.empty` makes it."""
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         return self.take(size).view(dtype).reshape(shape) if size else np.empty(shape, dtype)
 
 

@@ -39,6 +39,7 @@ from recordio.format.codec import (
 )
 from recordio.metering import add_read, add_verify, clock
 from recordio.schema import Column
+from recordio.shards import many_columns
 from recordio.shards.shard_reader import ShardReader
 from recordio.storage import ReadHandle, fill
 
@@ -95,8 +96,20 @@ def read_rows(
         fronts, num_columns=len(shard.schema.columns), num_records=num_records, stored_sizes=stored_sizes,
         raw_sizes=table.raw_sizes[first:last],
     )  # fmt: skip
-    found = []
+    found: list[ColumnValues] = []
+    together: dict[int, ColumnValues] = {}
+    if is_whole and into is None and isinstance(handle, _Span):
+        fixed = [o for o in ordinals if shard.schema.columns[o].is_fixed and not shard.schema.columns[o].optional]
+        if len(fixed) >= many_columns.MIN_COLUMNS:
+            decoded = many_columns.decode_columns(
+                handle, shard.schema, fixed, directories, offsets=table.offsets[first:last], num_records=num_records,
+                buffers=buffers,
+            )  # fmt: skip
+            together.update(zip(fixed, decoded))
     for place, ordinal in enumerate(ordinals):
+        if ordinal in together:
+            found.append(together.pop(ordinal))
+            continue
         column = shard.schema.columns[ordinal]
         frames = _select(
             directories, ordinal, table.offsets[first:last], start - int(table.first_records[first]), stop - start
