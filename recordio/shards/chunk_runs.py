@@ -44,9 +44,10 @@ from recordio.shards.shard_reader import ShardReader
 from recordio.storage import ReadHandle, fill
 
 MAX_CHUNKS = 256  # at once: more of them cost latency and save nothing
-# Where chunks are smaller than this share of their raw bytes, they are read whole; else each column to where it
-# belongs.
+# Where chunks are smaller than this share of their raw bytes, or their columns have hardly so many bytes, they are read
+# whole; else each column to where it belongs.
 _SPAN_RATIO = 0.75
+_SMALL_PART_SIZE = 256 << 10
 _DECODED_SIZE = 1 << 20  # raw bytes of frames that are decoded in one step, or a little more
 MAX_COLUMNS_AT_ONCE = 256  # of the schema: the directories of wider ones cost more than the steps saved
 
@@ -80,7 +81,10 @@ def read_rows(
     if (
         is_whole
         and len(ordinals) == len(shard.schema.columns)
-        and stored_size < _SPAN_RATIO * int(table.raw_sizes[first:last].sum())
+        and (
+            stored_size < _SPAN_RATIO * int(table.raw_sizes[first:last].sum())
+            or stored_size < _SMALL_PART_SIZE * len(ordinals) * (last - first)
+        )
     ):
         offset = int(table.offsets[first])
         handle = _Span.of(handle, offset, stored_size, buffers)
