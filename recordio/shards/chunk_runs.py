@@ -467,9 +467,8 @@ def _decoder(column: Column, frames: _Frames) -> Callable[[ReadHandle, Column, _
         return _decode_fixed
     # Of rows of known rank, none of them None, the directory tells how many numbers stand in front of the values.
     is_told = column.shape is not None and not column.optional and not (column.is_string_like and column.unknown_dims)
-    same_width = bool((frames.widths == frames.widths[0]).all())
     is_small = int(frames.raw_sizes.max()) <= MAX_WHOLE_SIZE
-    return _decode_numbered if is_told and same_width and is_small else _decode_parts
+    return _decode_numbered if is_told and is_small else _decode_parts
 
 
 def _decode_fixed(
@@ -566,12 +565,11 @@ class _Waiting:
 
 def _decode_numbered(handle: ReadHandle, column: Column, frames: _Frames, buffers: Buffers) -> ColumnValues:
     """Frames of one array of numbers and the values, each put to where it belongs; what is stored raw is read there."""
-    width = int(frames.widths[0])
     # Strings of unknown dimensions do not come here.
     num_numbers = len(column.unknown_dims) if not column.is_string_like else math.prod(column.shape or ())  # type: ignore[arg-type]
     if column.is_string_like:
         check_elements(int(frames.num_records.max()) * num_numbers)
-    number_sizes = frames.num_records * (num_numbers * width)
+    number_sizes = frames.num_records * num_numbers * frames.widths
     value_sizes = frames.raw_sizes - number_sizes
     growths = frames.growths(column)
     if int(value_sizes.min()) < 0 or (value_sizes * growths % column.numpy_dtype.itemsize).any():
@@ -604,7 +602,7 @@ def _decode_numbered(handle: ReadHandle, column: Column, frames: _Frames, buffer
             number_part[:] = raw[: len(number_part)]
             value_part[:] = raw[len(number_part) :]
     counts: list[int] = frames.num_records.tolist()
-    found = numbers.view(f"<u{width}").astype(np.int64)
+    found = _numbers(numbers, number_sizes, frames.widths)
     if frames.encodings.any():
         narrow, narrow_sizes = values, value_sizes
         value_sizes = narrow_sizes * growths
@@ -616,6 +614,19 @@ def _decode_numbered(handle: ReadHandle, column: Column, frames: _Frames, buffer
         rows = ColumnValues(sum(counts), values.view(column.numpy_dtype), dims=found.reshape(-1, num_numbers))
     check_variable(column, rows, counts, value_sizes)
     return rows
+
+
+def _numbers(stored: Array, sizes: Array, widths: Array) -> Array:
+    """Numbers of several widths, back to back: int64, of uint8; sizes and widths are those of each frame, in bytes."""
+    firsts = [0, *(np.flatnonzero(np.diff(widths)) + 1).tolist()]
+    found = np.empty(int((sizes // widths).sum()), np.int64)
+    start = filled = 0
+    for width, size in zip(widths[firsts].tolist(), np.add.reduceat(sizes, firsts).tolist()):
+        part = stored[start : start + size].view(f"<u{width}")
+        found[filled : filled + len(part)] = part
+        start += size
+        filled += len(part)
+    return found
 
 
 def _decode_parts(handle: ReadHandle, column: Column, frames: _Frames, _buffers: Buffers) -> ColumnValues:
