@@ -14,6 +14,7 @@ import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from recordio.errors import ChecksumError, MalformedError, MismatchError, TruncatedError
 from recordio.format import layout
@@ -30,9 +31,8 @@ _U32 = struct.Struct("<I")
 SHARD_NAME = re.compile(r"shard-([0-9]{5,7})-[0-9a-f]{8}\.rio", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardEntry:
-    """One shard, as the index lists it."""
+class ShardEntry(NamedTuple):
+    """One shard, as the index lists it; a tuple, since an index may list many thousands."""
 
     name: str  # relative file name
     file_id: bytes
@@ -175,27 +175,18 @@ def _decode_head(head: memoryview, num_shards: int) -> tuple[bytes, bytes, list[
     names = bytes(head[metadata_end:])
     shards = []
     place = 0
+    is_name = SHARD_NAME.fullmatch
     for ordinal, fields in enumerate(_ENTRY.iter_unpack(head[_HEAD.size : entries_end])):
         identity, shard_digest, file_size, num_records, raw_size, num_chunks, table_crc, name_size, _ = fields
         name = names[place : place + name_size].decode("utf-8", "replace")
         place += name_size
-        found = SHARD_NAME.fullmatch(name)
         # A name with a directory in it would let an index point outside its data set.
-        if found is None or int(found[1]) != ordinal or len(found[1]) != max(5, len(str(ordinal))):
+        if not name.startswith(f"shard-{ordinal:05d}-") or is_name(name) is None:
             raise MalformedError(f"{name!r} is no name for shard {ordinal}", shard=ordinal, offset=INDEX_HEADER_SIZE)
         if num_chunks > layout.MAX_CHUNKS:
             raise MalformedError(f"a shard of {num_chunks} chunks", shard=ordinal, offset=INDEX_HEADER_SIZE)
         shards.append(
-            ShardEntry(
-                name=name,
-                file_id=identity,
-                digest=shard_digest,
-                file_size=file_size,
-                num_records=num_records,
-                raw_size=raw_size,
-                num_chunks=num_chunks,
-                table_crc=table_crc,
-            )
+            ShardEntry(name, identity, shard_digest, file_size, num_records, raw_size, num_chunks, table_crc)
         )
     if place != names_size:
         raise MalformedError("the shard names of the index do not fill their place", offset=INDEX_HEADER_SIZE)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from recordio.format import chunk, footer, index, layout
@@ -501,6 +501,6 @@ def index_of(shards: Sequence[bytes], **changes: Any) -> bytes:
     one = {place.kind: place for place in parts(shards[0])}
     return index.encode_index(
         schema=_bytes(shards[0], one["schema"]), metadata=_bytes(shards[0], one["metadata"]),
-        shards=[replace(shard_entry(shard), **changes) for shard in shards],
+        shards=[shard_entry(shard)._replace(**changes) for shard in shards],
         chunk_tables=[_bytes(shard, part(shard, "chunk table")) for shard in shards],
     )  # fmt: skip

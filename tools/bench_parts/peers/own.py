@@ -10,7 +10,6 @@ import numpy as np
 from bench_parts.peers.contract import EpochOptions, Kind, Peer
 from bench_parts.workloads import Column, Workload
 
-_NUM_SHARDS = 8
 _WRITE_RECORDS = 1024  # of a batch that is written; less of large records
 _WRITE_SIZE = 8 << 20
 
@@ -27,13 +26,13 @@ class Recordio(Peer):
         self._codec = codec
         self._loaders: dict[Any, Any] = {}  # as in training: one loader, epoch after epoch
         self.settings = (
-            f"codec {codec}, all defaults; {_NUM_SHARDS} shards; one loader for all epochs, "
+            f"codec {codec}, all defaults (shards of 256 MiB); one loader for all epochs, "
             "batch(256).with_options(workers=threads); shuffle() holds decoded what fits its pool of 256 MiB from the "
             "first epoch on"
         )
 
     def write(self, workload: Workload, path: str, threads: int) -> None:
-        self._write(workload, path, threads, shard_size=-(-workload.raw_size // _NUM_SHARDS))
+        self._write(workload, path, threads)
 
     def write_shards(self, workload: Workload, path: str, num_shards: int) -> None:
         self._write(workload, path, 2, num_shards=num_shards)
@@ -51,7 +50,7 @@ class Recordio(Peer):
         import recordio
 
         source = recordio.from_generator(workload.records, _signature(workload))
-        recordio.convert(source, path, codec=self._codec, shard_size=-(-workload.raw_size // _NUM_SHARDS))
+        recordio.convert(source, path, codec=self._codec)
 
     def epoch(self, workload: Workload, path: str, options: EpochOptions) -> Iterator[Any]:
         key = path, options.threads, options.shuffle, options.columns
