@@ -70,7 +70,7 @@ class _Group:
 def record(source: Source, number: int, ordinals: Sequence[int]) -> list[Any]:
     """The leaves of one record, in range; the caller's own."""
     cache = source.cache
-    shard_id, chunk_id, first, _ = _locate(source, cache, number)
+    shard_id, chunk_id, first, _ = locate(source, cache, number)
     row = number - first
     chunk: Chunk = cache.get((shard_id, chunk_id, -1, -1)) or _chunk(source, cache, shard_id, chunk_id)
     leaves = []
@@ -109,7 +109,7 @@ def _parts(source: Source, ascending: list[int]) -> Iterator[_Part]:
     cache = source.cache
     low = 0
     while low < len(ascending):
-        shard_id, chunk_id, first, end = _locate(source, cache, ascending[low])
+        shard_id, chunk_id, first, end = locate(source, cache, ascending[low])
         high = bisect_left(ascending, end, low)
         chunk = cache.get((shard_id, chunk_id, -1, -1)) or _chunk(source, cache, shard_id, chunk_id)
         yield _Part(shard_id, chunk_id, chunk, first, low, high)
@@ -175,7 +175,7 @@ def _copied(
     return ColumnValues(count, values, dims=sizes.reshape(-1, 1))
 
 
-def _locate(source: Source, cache: ReaderCache, number: int) -> tuple[int, int, int, int]:
+def locate(source: Source, cache: ReaderCache, number: int) -> tuple[int, int, int, int]:
     """Shard, chunk, and the record numbers of its first row and after its last one."""
     shard_id = bisect_right(source.shard_starts, number) - 1
     starts = cache.chunk_starts.get(shard_id)

@@ -163,11 +163,8 @@ class DataSetReader:
 
     def locate(self, number: int) -> tuple[int, int, int]:
         """Shard, chunk and row in the chunk of a record number in range."""
-        shard_id = int(np.searchsorted(self.first_records, number, side="right")) - 1
-        local = number - int(self.first_records[shard_id])
-        first_records = self.shard(shard_id).table.first_records
-        chunk_id = int(np.searchsorted(first_records, local, side="right")) - 1
-        return shard_id, chunk_id, local - int(first_records[chunk_id])
+        shard_id, chunk_id, first, _ = random_access.locate(self, self.cache, number)
+        return shard_id, chunk_id, number - first
 
     def record(self, number: int, ordinals: Sequence[int]) -> list[Any]:
         """The leaves of one record, in range; the caller's own."""

@@ -11,6 +11,7 @@ Spec: spec/order.md, sections 3 and 4.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ Mode = Literal["auto", "exact", "pooled"]
 DEFAULT_POOL_SIZE = 256 << 20  # raw bytes
 MAX_EXACT_RECORDS = 1 << 20  # of an order that is exact without being asked to
 MAX_LANES = 128
-_MAX_CELLS = 1 << 14  # windows of an epoch that are looked at once for all of it
+_MAX_ENTRIES = 1 << 16  # of tables for all windows of an epoch, made once: 2 MiB; larger ones are made block by block
 _STRIDE = 1 << 14  # positions at a time: their intermediate arrays stay in a processor's own cache
 
 
@@ -140,7 +141,8 @@ class PooledOrder:
     def _table(self, epoch: int, first: int, last: int, num_numbers: int) -> _Windows | None:
         """All windows of records [first, last] of all lanes; None if they are more than the records asked for."""
         num_records = self.num_records
-        is_whole = num_records // self.lanes.window + 2 * self.num_lanes <= _MAX_CELLS
+        num_windows = num_records // self.lanes.window + 2 * self.num_lanes
+        is_whole = num_windows * (math.isqrt(self.lanes.window) + 1) <= _MAX_ENTRIES
         if is_whole:
             epoch = epoch if self._reshuffles else 0
             if epoch in self._tables:

@@ -104,7 +104,9 @@ def read_rows(
     together: dict[int, ColumnValues] = {}
     if is_whole and into is None and isinstance(handle, _Span):
         fixed = [o for o in ordinals if shard.schema.columns[o].is_fixed and not shard.schema.columns[o].optional]
-        if len(fixed) >= many_columns.MIN_COLUMNS:
+        # Larger frames are streamed to where they belong, so that a large record is never there twice.
+        is_small = int(directories.frames[:, 1].max()) <= MAX_WHOLE_SIZE
+        if len(fixed) >= many_columns.MIN_COLUMNS and is_small:
             decoded = many_columns.decode_columns(
                 handle, shard.schema, fixed, directories, offsets=table.offsets[first:last], num_records=num_records,
                 buffers=buffers,

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import psutil
 
-_STAY = ("resource_tracker", "forkserver")  # of multiprocessing: they belong to the interpreter
-
 
 def children() -> list[psutil.Process]:
-    """Processes of this one that should have ended."""
+    """Processes of this one; but for the tracker of multiprocessing, which belongs to the interpreter, and stays."""
     found = []
     for child in psutil.Process().children():
         try:
-            stays = any(name in " ".join(child.cmdline()) for name in _STAY)
+            is_tracker = "resource_tracker" in " ".join(child.cmdline())
         except psutil.ZombieProcess:
-            stays = False  # it has ended, and nobody has waited for it
+            is_tracker = False  # it has ended, and nobody has waited for it
         except psutil.NoSuchProcess:
             continue
-        if not stays:
+        if not is_tracker:
             found.append(child)
     return found

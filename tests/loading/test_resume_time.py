@@ -14,7 +14,7 @@ import recordio
 from tests.laws.data_sets import fresh_directory
 
 NUM_RECORDS = 10_000_000
-ROUNDS = 9
+ROUNDS = 15
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def path() -> Iterator[Path]:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("arguments", [{"mode": "pooled", "pool": 500_000}, {"mode": "exact"}, None])
 def test_the_first_batch_comes_as_soon_wherever_reading_resumes(path: Path, arguments: Any) -> None:
-    """At 1 %, 50 % and 99 % of an epoch of 10 million records: within a factor 2 of each other."""
+    """At 1 %, 50 % and 99 % of an epoch of 10 million records: within a factor 2 of each other, in the median."""
     state: Any = None
     taken: dict[float, list[float]] = {0.01: [], 0.5: [], 0.99: []}
     for _ in range(ROUNDS):
@@ -45,6 +45,5 @@ def test_the_first_batch_comes_as_soon_wherever_reading_resumes(path: Path, argu
             assert len(batch["id"]) == 256
             assert iterator.steps_left == -(-(NUM_RECORDS - state["consumed"]) // 256) - 1
             iterator.close()
-    # Not the middle: an exact order takes 80 MB of fresh memory, which a virtual machine gives now fast, now slowly.
-    quartiles = [sorted(times)[ROUNDS // 4] for times in taken.values()]
-    assert max(quartiles) < 2 * min(quartiles), taken
+    medians = [sorted(times)[ROUNDS // 2] for times in taken.values()]
+    assert max(medians) < 2 * min(medians), medians
