@@ -26,7 +26,7 @@ def convert(
     chunk_size: int | None = None,
     frame_size: int = 128 << 10,
     codec: str = "zstd",
-    level: int = 3,
+    level: int = 1,
     metadata: dict[str, Any] | None = None,
     workers: int | None = None,
     use_multiprocessing: bool | None = None,

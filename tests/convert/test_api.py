@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import pickle
 import resource
@@ -19,6 +20,8 @@ import pytest
 
 import recordio
 from recordio import TensorSpec
+from recordio.chunks.encoding import WriteOptions
+from recordio.cli import convert_command
 from recordio.convert import writing
 from recordio.job_paths import WORK_NAME
 from recordio.stream import RecordStream
@@ -1023,3 +1026,12 @@ def test_a_path_is_text_or_bytes_and_not_empty(convert, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
     assert convert(os.fsencode(tmp_path / "set")).path == str(tmp_path / "set")
     assert len(recordio.open(tmp_path / "set")) == 1
+
+
+def test_every_door_has_the_same_defaults():
+    """Of what decides the bytes: `convert`, `Writer` and the command."""
+    doors = [inspect.signature(door).parameters for door in (recordio.convert, recordio.Writer)]
+    command = {parameter.name: parameter.default for parameter in convert_command.convert.params}
+    for name, default in WriteOptions().to_map().items():
+        assert [parameters[name].default for parameters in doors] == [default, default], name
+    assert (command["level"], command["codec"]) == (WriteOptions().level, WriteOptions().codec)
