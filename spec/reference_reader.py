@@ -1,7 +1,4 @@
-"""A second reader of the recordio format, written from format.md alone: short, slow, strict, in the order of the spec.
-
-`python reference_reader.py PATH` prints the records of a shard or data set as JSON lines (bfloat16 and float8: bits).
-"""
+"""A second reader of the recordio format, from format.md alone, in its order: short, slow, strict. See `__main__`."""
 import hashlib
 import itertools
 import json
@@ -19,7 +16,6 @@ import numpy as np
 import zstandard
 
 Column = namedtuple("Column", "id name named dtype shape optional item_size row_size")      # row_size: None if variable
-Schema = tuple[bytes, list[Column], Any]        # its bytes, columns, and the function from a row's values to the record
 
 # ---- Section 1: conventions. `split` gives parts and what remains. Limits (section 10) stand where they are checked.
 class FormatError(Exception):
@@ -95,7 +91,7 @@ def builder(node: Any, path: tuple[str, ...], found: list[tuple[int, str]]) -> A
     need(len(parts) == len(pairs), f"equal keys in {list(parts)!r:.80}")
     return lambda values: CONTAINERS[node[0]]({key: part(values) for key, part in parts.items()})
 
-def decode_schema(raw: bytes) -> Schema:
+def decode_schema(raw: bytes) -> Any:       # its bytes, columns, and the function from a row's values to the record
     found: Any = unpack_object(raw)
     need(type(found) is dict and type(found.get("columns")) is list, "a schema without list of columns")
     columns, paths = [decode_column(entry) for entry in found["columns"]], list[tuple[int, str]]()
@@ -105,7 +101,7 @@ def decode_schema(raw: bytes) -> Schema:
     return raw, columns, build
 
 # ---- Section 4: chunk; with the chunk table and the digest of section 7. `data` ends where the footer begins.
-def read_chunks(data: bytes, schema: Schema, file_id: bytes, footer: bytes) -> list[Any]:
+def read_chunks(data: bytes, schema: Any, file_id: bytes, footer: bytes) -> list[Any]:
     raw_schema, columns, build = schema
     n, metadata_size, num_records, raw_size, digest = struct.unpack_from("<8xIIQQ32s", footer)
     check_digest(digest, "checksum", "shard", file_id, raw_schema, footer[:32], footer[64:])
@@ -137,25 +133,30 @@ def read_columns(chunk: bytes, directory: bytes, num_rows: int, raw_size: int, c
     end, jobs = 64 + len(directory), list[Any]()
     for column, (codec, encoding, width, count, offset, *sizes) in zip(columns, entries):
         what = f"directory entry of {column.name!r}: {offset=}, length_{width=}, {codec=}, {encoding=}"
-        need(codec < 2 and encoding in (0, 1, 2, 4, 9, 10, 12), what, "too new")
-        need(column.dtype.startswith(("int", "uint")[:2 - encoding // 8] if encoding else ""), what)
-        need(not encoding or encoding % 8 < column.item_size, what)
+        (place, narrow), size = divmod(encoding, 16), encoding % 8 or column.item_size     # size: of a stored value
+        need(codec < 2 and place < 3 and narrow in (0, 1, 2, 4, 9, 10, 12), what, "too new")
+        need(not narrow or (size < column.item_size and column.dtype.lstrip("u" * (narrow < 8))[:3] == "int"), what)
+        need(not place or (column.row_size is not None and not column.optional and place < size), what)
         need(offset == align(end) and width in ((1, 2, 4, 8) if column.row_size is None else (0,)), what)
-        frames, growth = [*itertools.islice(all_frames, count)], column.item_size // (encoding & 7 or column.item_size)
+        frames = [*itertools.islice(all_frames, count)]
         need(len(frames) == count and [*map(sum, zip(*frames))][:3:2] == [num_rows, sizes[0]], f"{what}, sums")
-        values, rest = divmod(sizes[1] - sum(frame[1] for frame in frames), column.item_size - (encoding & 7))
-        need(rest == 0 <= values and values * column.item_size <= (encoding and sizes[1]) and (column.row_size is None
-             or sizes[1] == num_rows * (column.row_size + column.optional)), f"{what}, raw_size {sizes[1]}")
-        need(all(n and raw * growth <= 2**30 and (size <= raw + raw // 256 + 64 if codec else size == raw) and
-                 column.row_size in (None, (raw / n - column.optional) * growth) for n, raw, size, _ in frames), what)
+        values, rest = divmod(sizes[1] - sum(frame[1] for frame in frames), column.item_size - narrow % 8)
+        need(sizes[1] == num_rows * (column.row_size + column.optional) if column.row_size is not None else
+             rest == 0 <= values and values * column.item_size <= (narrow and sizes[1]), f"{what}, raw_size {sizes[1]}")
+        for n, raw, stored, _ in frames:
+            need(n and raw <= 2**30 and (stored <= raw + raw // 256 + 64 if codec else stored == raw), what)
+            values = n * (column.row_size or 0) // column.item_size
+            need((values * column.item_size if place else raw * column.item_size // size) <= 2**30, what)
+            need(column.row_size is None or raw - n * column.optional - values * (place or size) in (
+                range(size, size * min(values, 256**place) + 1, size) if place else (0,)), what)
         end = offset + sizes[0]
-        jobs += [((column, codec, encoding, width), frames, split(chunk[offset:], *(frame[2] for frame in frames)))]
+        jobs += [((column, codec, place, narrow, width), frames, split(chunk[offset:], *(f[2] for f in frames)))]
     need(align(end) == len(chunk) and not [*all_frames] and sum(e[-1] for e in entries) == chunk_raw_size, "chunk sum")
     need(chunk_raw_size == raw_size, f"a chunk of {chunk_raw_size} raw bytes, the table says {raw_size}", "mismatch")
     return [[row for f, part in zip(fs, parts) for row in decode_frame(*how, f, part)] for how, fs, parts in jobs]
 
 # ---- Section 6: contents of a frame
-def decode_frame(column: Column, codec: int, encoding: int, width: int, frame: tuple[int, ...], raw: bytes) -> Any:
+def decode_frame(column: Column, codec: int, place: int, narrow: int, width: int, frame: Any, raw: bytes) -> Any:
     num_rows, raw_size, _, crc = frame
     raw = verified(raw, crc, f"frame of {column.name!r}")
     raw = decompress(raw, raw_size) if codec else raw
@@ -171,14 +172,15 @@ def decode_frame(column: Column, codec: int, encoding: int, width: int, frame: t
         need(max(shape, default=0) <= 2**40 and math.prod(filter(None, shape)) * column.item_size < 2**63, f"{shape}")
     counts = [math.prod(shape) if ok or column.row_size is not None else 0 for ok, shape in zip(valid, shapes)]
     if how := NUMPY.get(column.dtype):
-        values, rest = split(raw, sum(counts) * (encoding & 7 or column.item_size))
-        items = np.frombuffer(values, (encoding and f"<{(how[1], 'u')[encoding > 8]}{encoding % 8}") or how).astype(how)
+        front, rest = split(raw, sum(counts) * (place or narrow % 8 or column.item_size))
+        items = np.frombuffer(rest if place else front, (narrow and f"<{(how[1], 'u')[narrow > 8]}{narrow % 8}") or how)
+        items, rest = (items[np.frombuffer(front, f"<u{place}")], b"") if place else (items, rest)
     else:
         lengths, raw = split(raw, sum(counts) * width)
         *texts, rest = split(raw, *np.frombuffer(lengths, f"<u{width}").tolist())
         items = np.fromiter(map(STRING_LIKE[column.dtype], texts), object, len(texts))
     need(not rest, f"{len(rest)} bytes after the parts of a frame of {column.name!r}")
-    parts = [items[end - count:end] for end, count in zip(itertools.accumulate(counts), counts)]
+    parts = [items[end - count:end].astype(how or object) for end, count in zip(itertools.accumulate(counts), counts)]
     need(column.dtype != "bool" or not any(ok and p.tobytes().strip(b"\0\1") for ok, p in zip(valid, parts)), "bool")
     return [(p.reshape(shape) if shape else p[0]) if ok else None for ok, p, shape in zip(valid, parts, shapes)]
 
@@ -228,8 +230,7 @@ def read_data_set(directory: pathlib.Path) -> list[Any]:
         table = verified(tables[shard_id], crc, f"chunk table of {name}")
         need((end := align(64 + sizes[0]) + sum(struct.unpack_from(f"<{num_chunks}Q", table))) <= size, "chunk table")
         need((directory / name).is_file(), f"no {name}", "mismatch")
-        shard = (directory / name).read_bytes()
-        need(len(shard) == size, f"{name}: {len(shard)} bytes", "truncated" if len(shard) < size else "mismatch")
+        need(len(shard := (directory / name).read_bytes()) == size, name, ("mismatch", "truncated")[len(shard) < size])
         numbers = struct.pack("<IIIIQQ", shard_id, shard_id == num_shards - 1, num_chunks, len(metadata), *counts)
         records += read_chunks(shard[:end], schema, file_id, numbers + digest + table + metadata)
     return records
@@ -237,13 +238,12 @@ def read_data_set(directory: pathlib.Path) -> list[Any]:
 def read(path: pathlib.Path) -> list[Any]:
     try:
         return read_data_set(path) if path.is_dir() else read_shard(path.read_bytes())
-    except (ValueError, zstandard.ZstdError) as error:      # of msgpack, UTF-8, zip, zstd
+    except (ValueError, IndexError, zstandard.ZstdError) as error:      # of msgpack, UTF-8, zip; dictionaries; zstd
         raise FormatError("malformed", f"{error!r}") from None
 
 def plain(x: Any) -> Any:       # what JSON has no type for
-    if isinstance(x, np.ndarray | np.generic):
-        return x.tolist() if x.size else {"shape": x.shape}
-    return [x.real, x.imag] if isinstance(x, complex) else {"bytes": x.hex()}
+    made = [x.real, x.imag] if isinstance(x, complex) else {"bytes": x.hex()} if isinstance(x, bytes) else x.tolist()
+    return {"shape": x.shape} if isinstance(x, np.ndarray) and not x.size else made
 
-if __name__ == "__main__":
+if __name__ == "__main__":      # PATH of a shard or data set: its records as JSON lines (bfloat16 and float8: bits)
     sys.stdout.writelines(json.dumps(record, default=plain) + "\n" for record in read(pathlib.Path(sys.argv[1])))

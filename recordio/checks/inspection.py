@@ -22,7 +22,7 @@ import numpy as np
 from recordio.checks.chunk_checks import Damage, damage_of, scan_chunks
 from recordio.checks.column_summary import ColumnSummary, Summarizer
 from recordio.checks.inspected import ColumnInspection, Inspection, ShardInspection
-from recordio.chunks.narrow import growth
+from recordio.chunks.stored_values import growth
 from recordio.errors import IncompleteError, MismatchError, RecordIOError, TruncatedError
 from recordio.execute.pool import default_workers
 from recordio.format import layout

@@ -20,17 +20,24 @@ from recordio.columns import Array, offsets
 from recordio.errors import MalformedError
 from recordio.format import layout
 from recordio.format.checksum import Buffer
-from recordio.format.chunk import CHUNK_HEADER_SIZE, MAX_INTEGER_SIZE, directory_size
+from recordio.format.chunk import (
+    CHUNK_HEADER_SIZE,
+    MAX_INTEGER_SIZE,
+    MAX_LISTED_GROWTH,
+    MAX_VALUE_SIZE,
+    directory_size,
+)
 from recordio.format.codec import (
     CODEC_RAW,
     CODEC_ZSTD,
     ENCODING_PLAIN,
-    NARROW_SIZES,
-    WITHOUT_SIGN,
+    ENCODINGS,
     max_stored_size,
     narrow_size,
+    place_size,
 )
 
+_IS_ENCODING = np.isin(np.arange(256), sorted(ENCODINGS))
 _UNIT = 16  # bytes: the head is one, the entry of a column two, the entry of a frame one
 
 
@@ -81,15 +88,12 @@ def decode_directories(
     codecs, encodings, widths = kinds & 255, kinds >> 8 & 255, kinds >> 16 & 255
     counts = kinds >> 32
     _check(((codecs == CODEC_RAW) | (codecs == CODEC_ZSTD)).all())
-    # 0, or a power of two up to 4, or 8 more than one of these.
-    sizes_of_values = narrow_size(encodings)
-    _check((encodings <= WITHOUT_SIGN + max(NARROW_SIZES)).all() and (encodings != WITHOUT_SIGN).all())
-    _check((sizes_of_values <= max(NARROW_SIZES)).all() and not (sizes_of_values & (sizes_of_values - 1)).any())
+    _check(_IS_ENCODING[encodings].all())
     _check((widths <= 8).all() and not (widths & (widths - 1)).any())
     _check(counts.min() >= 1 and (counts.sum(axis=1) == frame_counts).all())
     limit = stored_sizes[:, None]
     _check(((stored >= 0) & (stored <= limit) & (places >= 0) & (places <= limit) & (raw >= 0)).all())
-    _check((raw <= MAX_INTEGER_SIZE * layout.MAX_FRAME_RAW_SIZE * counts).all())
+    _check((raw <= MAX_VALUE_SIZE * layout.MAX_FRAME_RAW_SIZE * counts).all())
     _check((raw.sum(axis=1) == raw_sizes).all())
     ends = layout.align(places + stored)
     _check((places[:, 0] == CHUNK_HEADER_SIZE + layout.align(sizes)).all())
@@ -102,8 +106,11 @@ def decode_directories(
     sums = np.add.reduceat(frames[:, :3], first_frames, axis=0).reshape(*counts.shape, 3)
     _check((sums[..., 0] == num_records[:, None]).all() and (sums[..., 2] == stored).all())
     frame_sums = sums[..., 1]
-    _check(((raw == frame_sums) | (encodings != ENCODING_PLAIN)).all() and (raw >= frame_sums).all())
-    _check((raw * sizes_of_values <= MAX_INTEGER_SIZE * frame_sums).all())
+    place_sizes = place_size(encodings)
+    units = np.where(place_sizes > 0, place_sizes, narrow_size(encodings))
+    _check(((raw == frame_sums) | (encodings != ENCODING_PLAIN)).all())
+    _check((raw * np.where(place_sizes > 0, MAX_LISTED_GROWTH, 1) >= frame_sums).all())
+    _check((raw * units <= np.where(place_sizes > 0, MAX_VALUE_SIZE, MAX_INTEGER_SIZE) * frame_sums).all())
     is_zstd = np.repeat(codecs.ravel() == CODEC_ZSTD, counts.ravel())
     allowed = np.where(is_zstd, max_stored_size(frames[:, 1]), frames[:, 1])
     exact = is_zstd | (frames[:, 1] == frames[:, 2])

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from recordio.chunks.frame_encoding import encode_column
+from recordio.chunks.frame_encoding import encode_columns
 from recordio.columns import Array, ColumnValues, row_sizes, slice_rows
 from recordio.errors import RequestError
 from recordio.format import layout
@@ -91,13 +91,10 @@ def encode_chunk(schema: Schema, parts: Sequence[Sequence[ColumnValues]], option
     Args:
         parts: pieces of consecutive rows, each a ColumnValues for every column; at least one row in all.
     """
-    encoded = [
-        encode_column(
-            column, [part[ordinal] for part in parts],
-            frame_size=options.frame_size, codec=_CODECS[options.codec], level=options.level,
-        )
-        for ordinal, column in enumerate(schema.columns)
-    ]  # fmt: skip
+    encoded = encode_columns(
+        schema.columns, [[part[ordinal] for part in parts] for ordinal in range(len(schema.columns))],
+        frame_size=options.frame_size, codec=_CODECS[options.codec], level=options.level,
+    )  # fmt: skip
     placed, stored_size = place_columns([column.entry for column in encoded])
     directory = encode_directory(placed)
     payload: list[bytes | memoryview] = [layout.padding(len(directory))]

@@ -1,7 +1,7 @@
-"""Rows of one column -> frames: boundaries, narrow values, raw bytes, zstd or raw, CRC.
+"""Rows of one column -> frames: boundaries, narrow values, dictionaries, raw bytes, zstd or raw, CRC.
 
 Boundaries, encoding and codec depend on the values and the options alone, so the same rows always give the same bytes.
-Layout inside a frame: spec/format.md, section 6; narrow values: `recordio.chunks.narrow`; the way back:
+Layout inside a frame: spec/format.md, section 6; how values are stored: `recordio.chunks.stored_values`; the way back:
 `recordio.chunks.frames`.
 
 Spec: spec/format.md, sections 5, 6 and 10.
@@ -13,12 +13,14 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from typing import Any
 
 import numpy as np
 
-from recordio.chunks.narrow import growth, narrowed, narrowest
+from recordio.chunks.dictionaries import find_dictionaries, may_pay, place_size_of
+from recordio.chunks.narrow import narrowed, narrowest
+from recordio.chunks.stored_values import INTEGERS, growth, may_encode
 from recordio.columns import (
     Array,
     ColumnValues,
@@ -33,7 +35,15 @@ from recordio.errors import MalformedError
 from recordio.format import layout
 from recordio.format.checksum import crc_of_frame
 from recordio.format.chunk import ColumnChunk, Frame
-from recordio.format.codec import CODEC_RAW, CODEC_ZSTD, ENCODING_PLAIN, compress_frames, narrow_size
+from recordio.format.codec import (
+    CODEC_RAW,
+    CODEC_ZSTD,
+    DICTIONARY,
+    ENCODING_PLAIN,
+    PLACE_SIZES,
+    compress_frames,
+    narrow_size,
+)
 from recordio.schema import Column
 
 # Stored raw where compression gains less than this share: decoding then costs a copy less (JPEG, noise).
@@ -92,47 +102,121 @@ def close_at(sizes: Array, limit: int) -> list[int]:
     return bounds
 
 
-def encode_column(
-    column: Column, rows: ColumnValues | Sequence[ColumnValues], *, frame_size: int, codec: int, level: int
-) -> EncodedColumn:
-    """Encode the rows of one column of one chunk.
+def encode_columns(
+    columns: Sequence[Column], rows: Sequence[Sequence[ColumnValues]], *, frame_size: int, codec: int, level: int
+) -> list[EncodedColumn]:
+    """Encode the rows of some columns of one chunk, together: a step over all of them costs the GIL once.
 
     Args:
-        rows: at least one row, in one piece or several; its arrays must stay unchanged until the payload is written.
+        rows: for each column at least one row, in one piece or several; its arrays must stay unchanged until the
+            payload is written.
         frame_size: raw bytes of a frame.
-        codec: CODEC_ZSTD stores integers as narrow as they are, and compresses where it gains at least 10 %;
-            CODEC_RAW stores what can be read straight into the reader's memory.
+        codec: CODEC_ZSTD stores integers as narrow as they are, takes dictionaries where these pay, and compresses
+            where it gains at least 10 %; CODEC_RAW stores what can be read straight into the reader's memory.
 
     Raises:
         MalformedError: one row takes more than a frame may hold (1 GiB).
     """
-    pieces = [rows] if isinstance(rows, ColumnValues) else rows
-    encoding = narrowest(column, pieces) if codec == CODEC_ZSTD else ENCODING_PLAIN
-    width, bounds, parts = _cut(column, narrowed(column, pieces, encoding), frame_size)
-    raw_sizes = [sum(map(len, frame)) for frame in parts]
-    if max(raw_sizes, default=0) * growth(column, encoding) > layout.MAX_FRAME_RAW_SIZE:
-        # The limit counts what stands in front of the values as if it grew too: plain may fit where narrow does not.
+    cuts = [_CutColumn.of(column, pieces, frame_size, codec) for column, pieces in zip(columns, rows, strict=True)]
+    stored: list[list[_Parts] | None] = [None] * len(cuts)
+    if codec == CODEC_ZSTD:
+        _take_dictionaries(cuts)
+        stored = _compress_columns([cut.frames for cut in cuts], level)
+    return [cut.encoded(frames) for cut, frames in zip(cuts, stored, strict=True)]
+
+
+@dataclass(slots=True)
+class _CutColumn:
+    """The rows of a column, cut into the raw bytes of frames."""
+
+    column: Column
+    encoding: int
+    width: int  # of lengths
+    bounds: list[int]  # rows
+    frames: list[_Parts]
+    num_values: int
+    pieces: Sequence[ColumnValues]  # as `encoding` stores them
+
+    @classmethod
+    def of(cls, column: Column, pieces: Sequence[ColumnValues], frame_size: int, codec: int) -> _CutColumn:
         encoding = ENCODING_PLAIN
-        width, bounds, parts = _cut(column, pieces, frame_size)
-        raw_sizes = [sum(map(len, frame)) for frame in parts]
-    if max(raw_sizes, default=0) > layout.MAX_FRAME_RAW_SIZE:
-        raise MalformedError("one record takes more than 1 GiB in this column", column=column.name)
-    compressed = _compress_frames(parts, level) if codec == CODEC_ZSTD else None
-    stored = parts if compressed is None else compressed
-    frames = []
-    for start, stop, raw_size, frame in zip(bounds[:-1], bounds[1:], raw_sizes, stored, strict=True):
-        checksum = stored_size = 0
-        for part in frame:
-            checksum = crc_of_frame(part, checksum)
-            stored_size += len(part)
-        frames.append(Frame(stop - start, raw_size, stored_size, checksum))
-    num_narrow = 0 if encoding == ENCODING_PLAIN else sum([piece.values.size for piece in pieces])
-    entry = ColumnChunk(
-        codec=CODEC_RAW if compressed is None else CODEC_ZSTD, encoding=encoding, length_width=width, offset=0,
-        stored_size=sum([frame.stored_size for frame in frames]),
-        raw_size=sum(raw_sizes) + num_narrow * ((column.itemsize or 1) - narrow_size(encoding)), frames=tuple(frames),
-    )  # fmt: skip
-    return EncodedColumn(entry=entry, payload=tuple(part for frame in stored for part in frame))
+        narrow = pieces
+        if codec == CODEC_ZSTD and column.dtype in INTEGERS:
+            if len(pieces) > 1 and column.is_fixed:
+                pieces = [concat(pieces)]
+            encoding = narrowest(column, pieces)
+            narrow = narrowed(column, pieces, encoding)
+        cut = cls._plain(column, narrow, frame_size, encoding)
+        if encoding and cut.largest() * growth(column, encoding) > layout.MAX_FRAME_RAW_SIZE:
+            # The limit counts what stands in front of the values as if it grew too: plain may fit where narrow does
+            # not.
+            cut = cls._plain(column, pieces, frame_size, ENCODING_PLAIN)
+        if cut.largest() > layout.MAX_FRAME_RAW_SIZE:
+            raise MalformedError("one record takes more than 1 GiB in this column", column=column.name)
+        return cut
+
+    @classmethod
+    def _plain(
+        cls, column: Column, pieces: Sequence[ColumnValues], frame_size: int, encoding: int
+    ) -> _CutColumn:
+        width, bounds, frames = _cut(column, pieces, frame_size)
+        num_values = 0 if column.is_string_like else sum([piece.values.size for piece in pieces])
+        return cls(column, encoding, width, bounds, frames, num_values, pieces)
+
+    def largest(self) -> int:
+        """Raw bytes of the largest frame."""
+        return max([sum(map(len, frame)) for frame in self.frames], default=0)
+
+    def place_sizes(self) -> list[int]:
+        """Bytes that a place in a dictionary may have; none where this column cannot have one, or none is made."""
+        if self.column.itemsize not in (2, 4, 8) or not self.num_values:
+            return []
+        return [size for size in PLACE_SIZES if may_encode(self.column, self.encoding + DICTIONARY * size)]
+
+    def values(self) -> list[Array]:
+        """The values of each frame, flat; of a fixed column without None."""
+        flats = [piece.values.reshape(-1) for piece in self.pieces]
+        if not may_pay(flats):
+            return []
+        flat = flats[0] if len(flats) == 1 else np.concatenate(flats)
+        a_row = self.num_values // self.bounds[-1]
+        return [flat[start * a_row : stop * a_row] for start, stop in pairwise(self.bounds)]
+
+    def encoded(self, compressed: list[_Parts] | None) -> EncodedColumn:
+        """The frames with their checksums; `compressed`, or as they are."""
+        stored = self.frames if compressed is None else compressed
+        frames = []
+        for (start, stop), raw, parts in zip(pairwise(self.bounds), self.frames, stored, strict=True):
+            checksum = stored_size = 0
+            for part in parts:
+                checksum = crc_of_frame(part, checksum)
+                stored_size += len(part)
+            frames.append(Frame(stop - start, sum(map(len, raw)), stored_size, checksum))
+        column = self.column
+        if column.is_fixed:
+            raw_size = self.bounds[-1] * (column.row_size + column.optional)
+        else:
+            saved = (column.itemsize or 1) - narrow_size(self.encoding) if self.encoding else 0
+            raw_size = sum([frame.raw_size for frame in frames]) + self.num_values * saved
+        entry = ColumnChunk(
+            codec=CODEC_RAW if compressed is None else CODEC_ZSTD, encoding=self.encoding, length_width=self.width,
+            offset=0, stored_size=sum([frame.stored_size for frame in frames]), raw_size=raw_size,
+            frames=tuple(frames),
+        )  # fmt: skip
+        return EncodedColumn(entry=entry, payload=tuple(part for parts in stored for part in parts))
+
+
+def _take_dictionaries(cuts: Sequence[_CutColumn]) -> None:
+    """Give those columns dictionaries whose values are categories."""
+    candidates = [(cut, sizes, values) for cut in cuts if (sizes := cut.place_sizes()) and (values := cut.values())]
+    found = find_dictionaries(
+        [values for _, _, values in candidates], [1 << 8 * max(sizes) for _, sizes, _ in candidates]
+    )
+    for (cut, _, _), lists in zip(candidates, found, strict=True):
+        if lists is not None:
+            size = place_size_of(lists)
+            cut.encoding += DICTIONARY * size
+            cut.frames = [[_bytes_of(places.astype(f"<u{size}")), _bytes_of(entries)] for places, entries in lists]
 
 
 def _cut(column: Column, pieces: Sequence[ColumnValues], frame_size: int) -> tuple[int, list[int], list[_Parts]]:
@@ -212,14 +296,34 @@ def _bytes_of(array: Array) -> memoryview:
     return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
 
 
-def _compress_frames(frames: list[_Parts], level: int) -> list[_Parts] | None:
-    """The compressed frames, or None where compression is not worth it."""
-    raw = [parts[0] if len(parts) == 1 else b"".join(parts) for parts in frames[:_PROBE_FRAMES]]
-    stored = compress_frames(raw, level)
-    if len(raw) == _PROBE_FRAMES and sum(map(len, stored)) > _PROBE_RATIO * sum(map(len, raw)):
-        return None
-    rest = [parts[0] if len(parts) == 1 else b"".join(parts) for parts in frames[_PROBE_FRAMES:]]
-    stored += compress_frames(rest, level)
-    raw_size = sum(map(len, raw)) + sum(map(len, rest))
-    worth_it = sum(map(len, stored)) <= (1 - _MIN_GAIN) * raw_size and raw_size
-    return [[frame] for frame in stored] if worth_it else None
+def _compress_columns(columns: Sequence[list[_Parts]], level: int) -> list[list[_Parts] | None]:
+    """The compressed frames of each column, or None where compression is not worth it.
+
+    The first frames of all columns are compressed in one step, and the rest of those that it is worth for in another.
+    """
+    joined = [[_joined(parts) for parts in frames] for frames in columns]
+    raw_sizes = [sum(map(len, frames)) for frames in joined]
+    stored: list[list[bytes | memoryview]] = [[] for _ in columns]
+    places = [place for place, raw_size in enumerate(raw_sizes) if raw_size]
+    for part in (slice(_PROBE_FRAMES), slice(_PROBE_FRAMES, None)):
+        chosen = [joined[place][part] for place in places]
+        found = iter(compress_frames(list(chain.from_iterable(chosen)), level))
+        for place, frames in zip(places, chosen, strict=True):
+            stored[place] += islice(found, len(frames))
+        places = [place for place in places if not _is_hopeless(joined[place], stored[place])]
+    return [
+        [[frame] for frame in frames]
+        if place in places and sum(map(len, frames)) <= (1 - _MIN_GAIN) * raw_sizes[place]
+        else None
+        for place, frames in enumerate(stored)
+    ]
+
+
+def _joined(parts: _Parts) -> bytes | memoryview:
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _is_hopeless(raw: Sequence[bytes | memoryview], stored: Sequence[bytes | memoryview]) -> bool:
+    """Whether the first frames, if there are so many, say that compressing the others is not worth trying."""
+    probed = sum(map(len, raw[:_PROBE_FRAMES]))
+    return len(raw) >= _PROBE_FRAMES and sum(map(len, stored[:_PROBE_FRAMES])) > _PROBE_RATIO * probed

@@ -17,7 +17,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from recordio.chunks.narrow import stored_dtype, stored_row_size
+from recordio.chunks.stored_values import stored_dtype, stored_row_size
 from recordio.columns import Array, ColumnValues, element_counts, offsets
 from recordio.errors import MalformedError
 from recordio.format import layout

@@ -13,10 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from recordio.chunks.frame_parts import check_bool, parse_frames
-from recordio.chunks.narrow import check_narrow, stored_dtype, stored_row_size
+from recordio.chunks.stored_values import (
+    check_encoding,
+    fixed_frames_fit,
+    stored_dtype,
+    values_into,
+)
 from recordio.columns import (
     Array,
     ColumnValues,
+    concat,
     empty,
 )
 from recordio.errors import ChecksumError, MalformedError, RecordIOError, TruncatedError
@@ -29,6 +35,7 @@ from recordio.format.codec import (
     MAX_WHOLE_SIZE,
     decompress,
     decompress_into,
+    place_size,
 )
 from recordio.schema import Column
 
@@ -59,6 +66,8 @@ def decode_frames(
     frames = chunk.frames[first:stop]
     place = chunk.offset + sum(frame.stored_size for frame in chunk.frames[:first])
     row = first_row = sum(frame.num_records for frame in chunk.frames[:first])
+    if place_size(chunk.encoding):
+        return _decode_each(column, chunk, frames, stored, row=row, place=place)
     start = 0
     parts: list[Array] = []
     whole = _fixed_buffer(chunk, frames, stored, owned=owned) if column.is_fixed and not column.optional else None
@@ -92,6 +101,22 @@ def decode_frames(
     return _parse_located(column, chunk, frames, parts, first_row=first_row, place=place)
 
 
+def _decode_each(
+    column: Column, chunk: ColumnChunk, frames: tuple[Frame, ...], stored: memoryview, *, row: int, place: int
+) -> ColumnValues:
+    """Frames one by one: those with dictionaries."""
+    found = []
+    for frame in frames:
+        try:
+            found.append(decode_frame(column, chunk, frame, stored[: frame.stored_size]))
+        except RecordIOError as error:
+            raise _in_frame(error, column, (row, row + frame.num_records), place) from None
+        stored = stored[frame.stored_size :]
+        row += frame.num_records
+        place += frame.stored_size
+    return concat(found) if found else empty(column)
+
+
 def decode_frame(column: Column, chunk: ColumnChunk, frame: Frame, stored: memoryview) -> ColumnValues:
     """As `decode_frames`, one frame; an error does not say where, and the rows may be read-only.
 
@@ -102,7 +127,11 @@ def decode_frame(column: Column, chunk: ColumnChunk, frame: Frame, stored: memor
     raw = _raw_bytes(chunk, frame, stored)
     if not column.is_fixed or column.optional:
         return parse_frames(column, [raw], [frame.num_records], chunk.length_width, chunk.encoding)
-    values = raw.view(stored_dtype(column, chunk.encoding)).astype(column.numpy_dtype, copy=False)
+    if place_size(chunk.encoding):
+        values = np.empty(frame.num_records * (column.row_size // (column.itemsize or 1)), column.numpy_dtype)
+        values_into(values, column, chunk.encoding, raw.data)
+    else:
+        values = raw.view(stored_dtype(column, chunk.encoding)).astype(column.numpy_dtype, copy=False)
     rows = ColumnValues(frame.num_records, values.reshape(frame.num_records, *(column.shape or ())))
     if column.dtype == "bool":
         check_bool(rows)
@@ -166,17 +195,22 @@ def check_column_chunk(column: Column, chunk: ColumnChunk) -> None:
         MalformedError: an encoding, a length width or a raw size that the column's type does not allow.
     """
     if chunk.encoding != ENCODING_PLAIN:
-        check_narrow(column, chunk)
+        check_encoding(column, chunk)
     if bool(chunk.length_width) == column.is_fixed:
         raise MalformedError(
             f"length width {chunk.length_width} in a column {column.dtype}{column.shape}", column=column.name
         )
     if column.is_fixed:
-        size = stored_row_size(column, chunk.encoding) + column.optional
+        row_values = column.row_size // (column.itemsize or 1)
+        stored_size = stored_dtype(column, chunk.encoding).itemsize
         for frame in chunk.frames:
-            if frame.raw_size != size * frame.num_records:
+            if not fixed_frames_fit(
+                num_values=frame.num_records * row_values, num_flags=frame.num_records * column.optional,
+                stored_size=stored_size, place_size=place_size(chunk.encoding), raw_size=frame.raw_size,
+            ):  # fmt: skip
                 raise MalformedError(
-                    f"{frame.num_records} rows of {size} bytes in a frame of {frame.raw_size} bytes", column=column.name
+                    f"{frame.num_records} rows under encoding {chunk.encoding} in a frame of {frame.raw_size} bytes",
+                    column=column.name,
                 )
 
 

@@ -23,14 +23,18 @@ from recordio.format.codec import (
     CODEC_RAW,
     CODEC_ZSTD,
     ENCODING_PLAIN,
-    NARROW_SIZES,
-    WITHOUT_SIGN,
+    ENCODINGS,
     max_stored_size,
     narrow_size,
+    place_size,
 )
 
 CHUNK_HEADER_SIZE = 64
 MAX_INTEGER_SIZE = 8  # bytes; what a narrow value can grow to
+MAX_VALUE_SIZE = 16  # bytes; what a place in a dictionary can grow to
+
+# A frame with a dictionary of nothing but its own values has these, and for each a place of at most half their size.
+MAX_LISTED_GROWTH = 2
 
 _HEADER = struct.Struct("<8s16sIIQQII4x")
 _LISTED = struct.Struct("<8s16sIIQQI")  # what of a chunk header the chunk table says
@@ -40,7 +44,6 @@ _FRAME = struct.Struct("<IIII")
 _U32 = struct.Struct("<I")
 
 _LENGTH_WIDTHS = (0, 1, 2, 4, 8)
-_ENCODINGS = (ENCODING_PLAIN, *NARROW_SIZES, *(WITHOUT_SIGN + size for size in NARROW_SIZES))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +75,7 @@ class ColumnChunk:
     length_width: int  # bytes of a dimension or length; 0 in a fixed column
     offset: int  # from the start of the chunk; 0: not placed yet
     stored_size: int
-    raw_size: int  # values counted at the full size of their dtype; more than that of the frames in a narrow column
+    raw_size: int  # values counted at the full size of their dtype; that of the frames only where these are plain
     frames: tuple[Frame, ...]
 
 
@@ -207,7 +210,7 @@ def decode_directory(data: Buffer, header: ChunkHeader, *, num_columns: int, off
     start = 0
     next_offset = CHUNK_HEADER_SIZE + layout.align(header.directory_size)
     for ordinal, (codec, encoding, width, count, column_offset, stored, raw) in enumerate(entries):
-        if codec not in CODEC_NAMES or encoding not in _ENCODINGS:
+        if codec not in CODEC_NAMES or encoding not in ENCODINGS:
             raise TooNewError(
                 f"column {ordinal} has codec {codec}, encoding {encoding}", offset=place, advice="Update recordio"
             )
@@ -242,11 +245,15 @@ def _check_frames(column: ColumnChunk, ordinal: int, count: int, num_records: in
             or (column.codec == CODEC_RAW and frame.stored_size != frame.raw_size)
         ):
             raise MalformedError(f"column {ordinal} lists an impossible frame: {frame}", offset=place)
-    # By how much a narrow column grows exactly, only the schema tells.
-    largest = raw if column.encoding == ENCODING_PLAIN else raw * MAX_INTEGER_SIZE // narrow_size(column.encoding)
-    if (len(column.frames), records, stored) != (count, num_records, column.stored_size) or not (
-        raw <= column.raw_size <= largest
-    ):
+    # By how much a column grows exactly that is not plain, only the schema tells.
+    if column.encoding == ENCODING_PLAIN:
+        fits = column.raw_size == raw
+    elif place_size(column.encoding):
+        largest = raw * MAX_VALUE_SIZE // place_size(column.encoding)
+        fits = raw <= MAX_LISTED_GROWTH * column.raw_size and column.raw_size <= largest
+    else:
+        fits = raw <= column.raw_size <= raw * MAX_INTEGER_SIZE // narrow_size(column.encoding)
+    if not fits or (len(column.frames), records, stored) != (count, num_records, column.stored_size):
         raise MalformedError(f"the frames of column {ordinal} do not add up to the column", offset=place)
 
 

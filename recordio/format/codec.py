@@ -23,8 +23,12 @@ CODEC_RAW = 0
 CODEC_ZSTD = 1
 CODEC_NAMES = {CODEC_RAW: "none", CODEC_ZSTD: "zstd"}
 ENCODING_PLAIN = 0
-NARROW_SIZES = (1, 2, 4)  # the other encodings: integers stored in so many bytes, whatever their dtype has
+NARROW_SIZES = (1, 2, 4)  # integers stored in so many bytes, whatever their dtype has
 WITHOUT_SIGN = 8  # added to these: integers of a signed dtype that are not negative, stored without a sign
+DICTIONARY = 16  # added to any of the above, once or twice: places of 1 or 2 bytes in a list of values stored so
+BASE_ENCODINGS = (ENCODING_PLAIN, *NARROW_SIZES, *(WITHOUT_SIGN + size for size in NARROW_SIZES))
+PLACE_SIZES = (1, 2)
+ENCODINGS = frozenset(base + DICTIONARY * size for base in BASE_ENCODINGS for size in (0, *PLACE_SIZES))
 
 MAX_SPARE_WINDOW = 1 << 20  # bytes; the window of a frame may be as large as its content, or this
 
@@ -48,8 +52,13 @@ _threads = threading.local()
 
 
 def narrow_size(encoding: Ints) -> Ints:
-    """Bytes of a stored value under an encoding, or each of them in an array; 0 where it is plain."""
+    """Bytes of a stored value under an encoding, or each of them in an array; 0 where it has all that its type has."""
     return encoding & (WITHOUT_SIGN - 1)  # type: ignore[operator, return-value]
+
+
+def place_size(encoding: Ints) -> Ints:
+    """Bytes of a place in a dictionary under an encoding, or each of them in an array; 0 where there is none."""
+    return encoding // DICTIONARY  # type: ignore[operator, return-value]
 
 
 def compress_frames(raw: Sequence[Buffer], level: int) -> list[bytes | memoryview]:

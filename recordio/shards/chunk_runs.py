@@ -23,7 +23,7 @@ import numpy as np
 from recordio.buffers import Buffers
 from recordio.chunks.directories import Directories, decode_directories
 from recordio.chunks.frame_parts import check_bool, check_elements, check_variable, parse_frames
-from recordio.chunks.narrow import may_encode, raw_size_fits, widen_into
+from recordio.chunks.stored_values import fixed_frames_fit, may_encode, raw_size_fits, values_into, widen_into
 from recordio.columns import Array, ColumnValues, concat, slice_rows
 from recordio.errors import ChecksumError, MalformedError
 from recordio.format import layout
@@ -31,16 +31,17 @@ from recordio.format.checksum import Buffer, crc, crc_of_frame
 from recordio.format.chunk import CHUNK_HEADER_SIZE, is_chunk_front
 from recordio.format.codec import (
     CODEC_RAW,
-    CODEC_ZSTD,
+    ENCODING_PLAIN,
     MAX_WHOLE_SIZE,
     decompress_frames,
-    decompress_into,
     narrow_size,
+    place_size,
 )
 from recordio.metering import add_read, add_verify, clock
 from recordio.schema import Column
 from recordio.shards import many_columns
 from recordio.shards.shard_reader import ShardReader
+from recordio.shards.waiting import Waiting
 from recordio.storage import ReadHandle, fill
 
 MAX_CHUNKS = 256  # at once: more of them cost latency and save nothing
@@ -48,7 +49,6 @@ MAX_CHUNKS = 256  # at once: more of them cost latency and save nothing
 # whole; else each column to where it belongs.
 _SPAN_RATIO = 0.75
 _SMALL_PART_SIZE = 256 << 10
-_DECODED_SIZE = 1 << 20  # raw bytes of frames that are decoded in one step, or a little more
 MAX_COLUMNS_AT_ONCE = 256  # of the schema: the directories of wider ones cost more than the steps saved
 
 
@@ -245,46 +245,18 @@ def _decode_fixed_each(
         )
         for target, count in zip(targets, counts.tolist(), strict=True)
     ]
-    if frames.encodings.any():
-        # Small: put through one array, which is widened at once.
-        joined = _decode_fixed(_Handles(handles, frames), column, frames, buffers)
-        start = 0
-        for rows in found:
-            rows.values[:] = joined.values[start : start + rows.num_rows]
-            start += rows.num_rows
-        return found
-    waiting = _Waiting()
-    codecs, chunks = frames.codecs.tolist(), frames.chunks.tolist()
-    entries = np.stack([frames.raw_sizes, frames.stored_sizes, frames.crcs], axis=1).tolist()
+    waiting = Waiting()
+    reads = _FixedReads(column, frames)
+    filled, chunk = 0, -1
     for first, stop, place, size in frames.reads():
-        rows = found[chunks[first]]
-        raw = memoryview(rows.values.reshape(-1).view(np.uint8))
-        filled = _fill_fixed(handles[chunks[first]], raw, 0, entries[first:stop], place, size, codecs[first], waiting)
-        assert filled == len(raw)
+        if reads.chunks[first] != chunk:
+            filled, chunk = 0, reads.chunks[first]
+        filled = reads.fill(handles[chunk], found[chunk].values.reshape(-1), filled, first, stop, place, size, waiting)
     waiting.decode()
     if column.dtype == "bool":
         for rows in found:
             check_bool(rows)
     return found
-
-
-class _Handles:
-    """The files of several chunks as one; each place says which of them is meant."""
-
-    def __init__(self, handles: Sequence[ReadHandle], frames: _Frames) -> None:
-        self.path, self.size = handles[0].path, max(handle.size for handle in handles)
-        runs = [(handles[int(frames.chunks[first])], place) for first, _, place, _ in frames.reads()]
-        self._runs = iter(runs)
-
-    def read(self, offset: int, size: int) -> memoryview:
-        handle, place = next(self._runs)
-        assert place == offset  # frames are read in the order in which they are listed
-        return handle.read(offset, size)
-
-    def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
-        handle, place = next(self._runs)
-        assert place == offset
-        handle.read_into(offset, buffers)
 
 
 def _front(
@@ -305,30 +277,38 @@ def _check_frames(
 ) -> None:
     """Refuse frames that cannot belong to this column, before anything is allocated for them."""
     if frames.encodings.any():
-        _check_narrow(column, directories, ordinal, num_records, frames)
+        _check_encodings(column, directories, ordinal, num_records, frames)
     if column.is_fixed:
-        row_sizes = column.row_size // frames.growths(column) + column.optional
-        if frames.widths.any() or (frames.raw_sizes != frames.num_records * row_sizes).any():
+        fits = fixed_frames_fit(
+            num_values=frames.num_records * (column.row_size // (column.itemsize or 1)),
+            num_flags=frames.num_records * column.optional, stored_size=frames.stored_value_sizes(column),
+            place_size=place_size(frames.encodings), raw_size=frames.raw_sizes,
+        )  # fmt: skip
+        if frames.widths.any() or not fits.all():
             raise MalformedError("a frame that is not as large as its rows")
     elif not frames.widths.all():
         raise MalformedError("no length width in a variable column")
 
 
-def _check_narrow(
+def _check_encodings(
     column: Column, directories: Directories, ordinal: int, num_records: Array, frames: _Frames
 ) -> None:
-    """As `check_narrow`, for all chunks at once."""
+    """As `check_encoding`, for all chunks at once."""
     encodings = directories.encodings[:, ordinal]
     if not all(may_encode(column, encoding) for encoding in np.unique(encodings).tolist()):
-        raise MalformedError("a narrow column of a type that cannot be narrow, or not so wide")
-    if int((frames.raw_sizes * frames.growths(column)).max()) > layout.MAX_FRAME_RAW_SIZE:
+        raise MalformedError("an encoding that the type of its column does not allow")
+    if column.is_fixed:
+        largest = int(frames.num_records.max()) * (column.row_size + column.optional)
+    else:
+        largest = int((frames.raw_sizes * frames.growths(column)).max())
+    if largest > layout.MAX_FRAME_RAW_SIZE:
         raise MalformedError("a frame that is too large once its values are widened")
-    narrow = np.flatnonzero(encodings)
+    encoded = np.flatnonzero(encodings)
     if not raw_size_fits(
-        column, encodings[narrow], raw_size=directories.raw_sizes[narrow, ordinal],
-        frame_sum=directories.frame_sums[narrow, ordinal], num_records=num_records[narrow],
+        column, encodings[encoded], raw_size=directories.raw_sizes[encoded, ordinal],
+        frame_sum=directories.frame_sums[encoded, ordinal], num_records=num_records[encoded],
     ).all():  # fmt: skip
-        raise MalformedError("a narrow column whose raw size is not that of its widened values")
+        raise MalformedError("a column whose raw size is not that of its values at full width")
 
 
 class _Metered:
@@ -408,12 +388,17 @@ class _Frames:
         )  # fmt: skip
         return _Frames(self.start, *(array[first:stop] for array in arrays))
 
-    def growths(self, column: Column) -> int | Array:
-        """How many times as large values get when they are widened, frame by frame; 1 where all are plain."""
-        if not self.encodings.any():
-            return 1
+    def stored_value_sizes(self, column: Column) -> int | Array:
+        """Bytes of a value as it is stored, or listed in a dictionary, frame by frame."""
         size = column.itemsize or 1
-        return size // np.where(self.encodings, narrow_size(self.encodings), size)
+        if not self.encodings.any():
+            return size
+        narrow = narrow_size(self.encodings)
+        return np.where(narrow, narrow, size)
+
+    def growths(self, column: Column) -> int | Array:
+        """How many times as large narrow values get when they are widened, frame by frame; 1 where all are plain."""
+        return (column.itemsize or 1) // self.stored_value_sizes(column)
 
 
 def _select_each(
@@ -476,7 +461,7 @@ def _decoder(column: Column, frames: _Frames) -> Callable[[ReadHandle, Column, _
 def _decode_fixed(
     handle: ReadHandle, column: Column, frames: _Frames, buffers: Buffers, target: Array | None = None
 ) -> ColumnValues:
-    """All frames straight into one array; by way of another if some are narrow.
+    """All frames straight into one array.
 
     Args:
         target: contiguous dtype[rows of all frames, *shape], or None for new memory.
@@ -484,85 +469,64 @@ def _decode_fixed(
     num_rows = int(frames.num_records.sum())
     if target is None:
         target = buffers.empty((num_rows, *(dim or 0 for dim in column.shape or ())), column.numpy_dtype)
-    values = target
-    is_narrow = bool(frames.encodings.any())
-    raw = buffers.take(int(frames.raw_sizes.sum())) if is_narrow else values.reshape(-1).view(np.uint8)
-    raw_bytes = memoryview(raw)
-    codecs, entries = (
-        frames.codecs.tolist(),
-        np.stack([frames.raw_sizes, frames.stored_sizes, frames.crcs], axis=1).tolist(),
-    )
+    waiting = Waiting()
+    reads = _FixedReads(column, frames)
     filled = 0
-    waiting = _Waiting()
     for first, stop, place, size in frames.reads():
-        filled = _fill_fixed(handle, raw_bytes, filled, entries[first:stop], place, size, codecs[first], waiting)
+        filled = reads.fill(handle, target.reshape(-1), filled, first, stop, place, size, waiting)
     waiting.decode()
-    if is_narrow:
-        widen_into(values.reshape(-1), column, raw, frames.encodings, frames.raw_sizes)
-    rows = ColumnValues(num_rows, values)
+    rows = ColumnValues(num_rows, target)
     if column.dtype == "bool":
         check_bool(rows)
     return rows
 
 
-def _fill_fixed(
-    handle: ReadHandle, target: memoryview, filled: int, entries: Sequence[Sequence[int]], place: int, size: int,
-    codec: int, waiting: _Waiting,
-) -> int:  # fmt: skip
-    """Read and verify frames that lie back to back, into `target` from `filled` on; what is compressed may wait.
+class _FixedReads:
+    """Frames of a fixed column without None, to be read run by run."""
 
-    Args:
-        entries: raw size, stored size and checksum of each.
-        place, size: of all of them in the file.
+    def __init__(self, column: Column, frames: _Frames) -> None:
+        self.chunks: list[int] = frames.chunks.tolist()
+        self._column = column
+        self._kinds: list[tuple[int, int]] = [*zip(frames.codecs.tolist(), frames.encodings.tolist())]
+        num_values = frames.num_records * (column.row_size // (column.itemsize or 1))
+        self._entries: list[list[int]] = np.stack(
+            [num_values, frames.raw_sizes, frames.stored_sizes, frames.crcs], axis=1
+        ).tolist()
 
-    Returns:
-        Where the next frame goes.
-    """
-    is_raw = codec == CODEC_RAW
-    if is_raw:
-        stored = target[filled : filled + size]
-        handle.read_into(place, [stored])
-    else:
-        stored = handle.read(place, size)
-    start = 0
-    for raw_size, stored_size, stored_crc in entries:
-        frame = _verified(stored, start, stored_size, stored_crc)
-        if not is_raw:
-            waiting.add(frame, raw_size, target[filled : filled + raw_size])
-        filled += raw_size
-        start += stored_size
-    if waiting.raw_size >= _DECODED_SIZE:
-        waiting.decode()
-    return filled
+    def fill(
+        self, handle: ReadHandle, target: Array, filled: int, first: int, stop: int, place: int, size: int,
+        waiting: Waiting,
+    ) -> int:  # fmt: skip
+        """Read and verify the frames [first, stop), which lie back to back; what is compressed may wait.
 
+        Args:
+            target: flat, of the column's type.
+            filled: values in it so far.
+            place, size: of the frames in the file.
 
-class _Waiting:
-    """Frames that are read and verified, to be decoded together."""
-
-    def __init__(self) -> None:
-        self._clear()
-
-    def _clear(self) -> None:
-        self.raw_size = 0
-        self._frames: list[memoryview] = []
-        self._raw_sizes: list[int] = []
-        self._targets: list[memoryview] = []
-
-    def add(self, frame: memoryview, raw_size: int, target: memoryview) -> None:
-        self.raw_size += raw_size
-        self._frames.append(frame)
-        self._raw_sizes.append(raw_size)
-        self._targets.append(target)
-
-    def decode(self) -> None:
-        """Decode them, each to where it belongs."""
-        if max(self._raw_sizes, default=0) > MAX_WHOLE_SIZE:
-            for frame, target in zip(self._frames, self._targets):
-                decompress_into(frame, target, CODEC_ZSTD)
-        elif self._frames:
-            for raw, target in zip(decompress_frames(self._frames, self._raw_sizes), self._targets):
-                target[:] = raw
-        self._clear()
+        Returns:
+            Values in it now.
+        """
+        codec, encoding = self._kinds[first]
+        entries = self._entries[first:stop]
+        column = self._column
+        if codec == CODEC_RAW and encoding == ENCODING_PLAIN:
+            end = filled + sum([entry[0] for entry in entries])
+            stored = memoryview(target[filled:end].view(np.uint8))
+            handle.read_into(place, [stored])
+        else:
+            stored = handle.read(place, size)
+        start = 0
+        for num_values, raw_size, stored_size, stored_crc in entries:
+            frame = _verified(stored, start, stored_size, stored_crc)
+            part = target[filled : filled + num_values]
+            if codec != CODEC_RAW:
+                waiting.add(frame, raw_size, part, column, encoding)
+            elif encoding != ENCODING_PLAIN:
+                values_into(part, column, encoding, frame)
+            filled += num_values
+            start += stored_size
+        return filled
 
 
 def _decode_numbered(handle: ReadHandle, column: Column, frames: _Frames, buffers: Buffers) -> ColumnValues:

@@ -11,25 +11,24 @@ Spec: spec/format.md, sections 5 and 6.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from recordio.buffers import Buffers
 from recordio.chunks.directories import Directories
 from recordio.chunks.frame_parts import check_bool
-from recordio.chunks.narrow import may_encode, stored_dtype, stored_row_size
+from recordio.chunks.stored_values import fixed_frames_fit, may_encode, values_into
 from recordio.columns import Array, ColumnValues
 from recordio.errors import ChecksumError, MalformedError
 from recordio.format import layout
 from recordio.format.checksum import crc_of_frame
-from recordio.format.codec import CODEC_RAW, decompress_frames
+from recordio.format.codec import CODEC_RAW, narrow_size, place_size
 from recordio.metering import add_verify, clock
 from recordio.schema import Column, Schema
+from recordio.shards.waiting import Waiting
 from recordio.storage import ReadHandle
 
 MIN_COLUMNS = 8  # fewer are read one by one
-_DECODED_SIZE = 1 << 20  # raw bytes of frames that are decoded in one step
 
 
 def decode_columns(
@@ -54,7 +53,7 @@ def decode_columns(
     ]
     flat = [rows.values.reshape(-1) for rows in found]
     sizes = [values.size // total for values in flat]  # values of a row
-    waiting = _Waiting()
+    waiting = Waiting()
     for count, raw_size, stored_size, checksum, first_row, start, place, codec, encoding in frames:
         stored = handle.read(start, stored_size)
         began = clock()
@@ -62,11 +61,10 @@ def decode_columns(
             raise ChecksumError("a frame has another checksum than its directory says")
         add_verify(began)
         target = flat[place][first_row * sizes[place] : (first_row + count) * sizes[place]]
-        dtype = stored_dtype(columns[place], encoding)
-        if codec == CODEC_RAW:
-            target[:] = np.frombuffer(stored, dtype) if raw_size else 0
-        else:
-            waiting.add(stored, raw_size, target, dtype)
+        if codec != CODEC_RAW:
+            waiting.add(stored, raw_size, target, columns[place], encoding)
+        elif raw_size:
+            values_into(target, columns[place], encoding, stored)
     waiting.decode()
     for column, rows in zip(columns, found):
         if column.dtype == "bool":
@@ -84,21 +82,25 @@ def _checked_frames(
     """
     encodings, counts = directories.encodings[:, ordinals], directories.num_frames[:, ordinals].ravel()
     row_sizes = np.array([column.row_size for column in columns])
-    stored_sizes = np.zeros_like(encodings)  # of a row
+    value_sizes = np.array([column.itemsize or 1 for column in columns])
     if directories.widths[:, ordinals].any():
         raise MalformedError("a length width in a column of fixed size")
-    for place, column in enumerate(columns):
-        for encoding in {*encodings[:, place].tolist()}:
-            if not may_encode(column, encoding):
-                raise MalformedError("a narrow column of a type that cannot be narrow, or not so wide")
-            stored_sizes[encodings[:, place] == encoding, place] = stored_row_size(column, encoding)
+    for column, own in zip(columns, encodings.T):
+        if not all(may_encode(column, encoding) for encoding in {*own.tolist()}):
+            raise MalformedError("an encoding that the type of its column does not allow")
     if (directories.raw_sizes[:, ordinals] != num_records[:, None] * row_sizes).any():
         raise MalformedError("a column that is not as large as its rows")
     kind = np.repeat(np.arange(len(counts)), counts)  # chunk and column of each frame
     first = (np.cumsum(counts) - counts)[kind]  # the first frame of these
     inside = np.arange(len(kind)) - first
     entries = directories.frames[directories.first_frames[:, ordinals].ravel()[kind] + inside]
-    if (entries[:, 1] != entries[:, 0] * stored_sizes.ravel()[kind]).any():
+    narrow = narrow_size(encodings)
+    fits = fixed_frames_fit(
+        num_values=entries[:, 0] * (row_sizes // value_sizes)[kind % len(columns)], num_flags=0,
+        stored_size=np.where(narrow, narrow, value_sizes).ravel()[kind], place_size=place_size(encodings).ravel()[kind],
+        raw_size=entries[:, 1],
+    )  # fmt: skip
+    if not fits.all():
         raise MalformedError("a frame that is not as large as its rows")
     if (entries[:, 0] * row_sizes[kind % len(columns)] > layout.MAX_FRAME_RAW_SIZE).any():
         raise MalformedError("a frame that is too large once its values are widened")
@@ -111,27 +113,3 @@ def _checked_frames(
         [entries, first_rows, starts, kind % len(columns), codecs, encodings.ravel()[kind]]
     ).tolist()
     return listed
-
-
-class _Waiting:
-    """Frames that are verified, to be decoded together, each to where its values belong."""
-
-    def __init__(self) -> None:
-        self._held = 0
-        self._frames: list[tuple[memoryview, int, Array, np.dtype[Any]]] = []
-
-    def add(self, stored: memoryview, raw_size: int, target: Array, dtype: np.dtype[Any]) -> None:
-        self._frames.append((stored, raw_size, target, dtype))
-        self._held += raw_size
-        if self._held >= _DECODED_SIZE:
-            self.decode()
-
-    def decode(self) -> None:
-        """Decode them; values of another type are cast on the way."""
-        if not self._frames:
-            return
-        raw = decompress_frames([frame[0] for frame in self._frames], [frame[1] for frame in self._frames])
-        for data, (_, _, target, dtype) in zip(raw, self._frames):
-            target[:] = np.frombuffer(data, dtype)
-        self._held = 0
-        self._frames.clear()

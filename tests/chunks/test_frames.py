@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recordio.chunks.frame_encoding import close_at, encode_column
+from recordio.chunks.frame_encoding import close_at, encode_columns
 from recordio.chunks.frames import check_column_chunk, decode_frames
 from recordio.columns import ColumnValues, slice_rows
 from recordio.errors import ChecksumError, MalformedError, RecordIOError, TruncatedError
@@ -25,7 +25,8 @@ from tests.laws.data_sets import EXAMPLES
 
 def encode(column: Column, rows: ColumnValues, frame_size: int, codec: int) -> tuple[ColumnChunk, bytes]:
     """The column as a directory lists it, at offset 64, and its stored bytes."""
-    encoded = encode_column(column, rows, frame_size=frame_size, codec=codec, level=3)
+    pieces = [rows] if isinstance(rows, ColumnValues) else rows
+    (encoded,) = encode_columns([column], [pieces], frame_size=frame_size, codec=codec, level=3)
     stored = b"".join(encoded.payload)
     assert encoded.entry.stored_size == len(stored)
     return replace(encoded.entry, offset=64), stored

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recordio.chunks.frame_encoding import encode_column
+from recordio.chunks.frame_encoding import encode_columns
 from recordio.chunks.frame_parts import parse_frames
 from recordio.chunks.frames import check_column_chunk, decode_frames
 from recordio.columns import Array, ColumnValues, concat, slice_rows
@@ -32,7 +32,8 @@ def column_of(dtype: str, shape: Any = (), *, optional: bool = False) -> Column:
 def encode(
     column: Column, rows: ColumnValues | list[ColumnValues], frame_size: int = 1 << 16, codec: int = CODEC_ZSTD
 ) -> tuple[ColumnChunk, bytes]:
-    encoded = encode_column(column, rows, frame_size=frame_size, codec=codec, level=3)
+    pieces = [rows] if isinstance(rows, ColumnValues) else rows
+    (encoded,) = encode_columns([column], [pieces], frame_size=frame_size, codec=codec, level=3)
     return encoded.entry, b"".join(encoded.payload)
 
 

@@ -20,6 +20,8 @@ SPEC: dict[str, Any] = {
     "matrix": recordio.TensorSpec((3, 2), "int64"),
     "nothing": recordio.TensorSpec((0,), "int32"),
     "noise": recordio.TensorSpec((4,), "uint8"),
+    "category": recordio.TensorSpec((), "int64"),
+    "counter": recordio.TensorSpec((3,), "float32"),
     "perhaps": recordio.TensorSpec((), "int64", optional=True),
     "text": recordio.TensorSpec((), "str"),
 }
@@ -34,6 +36,8 @@ def make_batch(start: int, stop: int) -> dict[str, Any]:
     batch["matrix"] = np.repeat(numbers, 6).reshape(-1, 3, 2) % 1000
     batch["nothing"] = np.zeros((len(numbers), 0), np.int32)
     batch["noise"] = np.random.default_rng(start).integers(0, 256, (len(numbers), 4), np.uint8)
+    batch["category"] = numbers**2 % (7 if start < 3000 else 100_000) * 10**12
+    batch["counter"] = (np.repeat(numbers, 3).reshape(-1, 3) % [3, 5, 7]).astype(np.float32) / 3
     batch["perhaps"] = np.ma.MaskedArray(numbers, mask=numbers % 5 == 0)
     batch["text"] = [f"text {number}" for number in numbers.tolist()]
     return batch
@@ -108,3 +112,23 @@ def test_a_wrong_byte_is_found_with_its_place(path: Path, tmp_path: Path, part: 
     lossy = recordio.open(tmp_path, on_corrupt="skip")
     kept = [record["int32"] for record in lossy]
     assert 0 < len(kept) < NUM_RECORDS and len(kept) + sum(lost.stop - lost.start for lost in lossy.lost) == NUM_RECORDS
+
+
+@pytest.mark.parametrize("mode", ["exact", "pooled"])
+@pytest.mark.parametrize("columns", [None, ["category", "text"]])
+def test_shuffled_rows_are_whole_rows(path: Path, mode: Any, columns: list[str] | None) -> None:
+    """Narrow, listed and plain values of a record stay together; and so do those of one record, and of some."""
+    wanted = [make_batch(start, start + 500) for start in range(0, NUM_RECORDS, 500)]
+    ds = recordio.open(path)
+    ds = ds if columns is None else ds.select_columns(columns)
+    chosen = [4999, 0, 2500, 3000, 3001, 7]
+    seen = []
+    for batch in [*ds.shuffle(seed=1, mode=mode).batch(700), ds[chosen]]:
+        numbers = [int(text.split()[1]) for text in batch["text"]]
+        seen += numbers
+        for name, values in batch.items():
+            if name not in ("text", "perhaps"):
+                expected = np.array([wanted[number // 500][name][number % 500] for number in numbers])
+                assert np.asarray(values).tolist() == expected.tolist(), name
+    assert sorted(seen[:NUM_RECORDS]) == list(range(NUM_RECORDS)) and seen[NUM_RECORDS:] == chosen
+    assert ds[4321]["category"] == wanted[8]["category"][321]

@@ -35,6 +35,7 @@ def good_files() -> Iterator[Vector]:
     yield from _shapes()
     yield from _layouts()
     yield from _narrow()
+    yield from _dictionaries()
     yield from _hand_made()
     yield from _ignored()
 
@@ -259,6 +260,33 @@ def _narrow() -> Iterator[Vector]:
     chunks = [np.int64(first if row == 0 else 5) for first in firsts for row in range(24)]
     what = "chunks of widths 1, 2, plain, 4 and 2, compressed"
     yield _narrow_file("narrow_chunks", what, TensorSpec((), "int64"), chunks, chunk_size=24 * 8)
+
+
+def _dictionaries() -> Iterator[Vector]:
+    """Values that are stored as places in a list."""
+    made: list[Any] = [np.int64(value) for value in (-9, 5, -9, 5, 5)]
+    shard = lean(shard_of(TensorSpec((), "int64"), made))
+    for name, what, encoding, places, listed in (
+        ("unused", "places of two bytes; an entry twice, one without a place, in no order", 32, "<u2", [7, -9, 5, -9]),
+        ("narrow", "a list of integers of two bytes", 18, "u1", [-9, 5]),
+    ):
+        entries = np.array(listed, f"<i{encoding % 8 or 8}")
+        at = np.array([listed.index(value) for value in made], places)
+        raw = at.tobytes() + entries.tobytes()
+        column = v.ColumnParts(0, 0, [v.FrameParts(5, len(raw), raw)], encoding, 40)
+        data = v.put_together(replace(shard, chunks=[[column]]))
+        yield _good(f"dictionary_{name}", data, what, "6", made, "the writer's choice")
+    spec = {"f": TensorSpec((2,), "float32"), "u": TensorSpec((), "uint16")}
+    shard = lean(shard_of(spec, []))
+    pairs = [([0.5, -1], 257), ([-1, -1], 3)]
+    records = [{"f": np.array(f, "f4"), "u": np.uint16(u)} for f, u in pairs]
+    raw = b"\1\0\0\0" + np.array([-1, 0.5], "<f4").tobytes()
+    stored = zstandard.ZstdCompressor().compress(raw)
+    floats = v.ColumnParts(1, 0, [v.FrameParts(2, len(raw), stored)], 16, 16)
+    singles = [v.FrameParts(1, 3, b"\0" + np.uint16(value).tobytes()) for _, value in pairs]
+    data = v.put_together(replace(shard, chunks=[[floats, v.ColumnParts(0, 0, singles, 16, 4)]]))
+    what = "a list of floats, compressed, and those of two frames"
+    yield _good("dictionary", data, what, "6", records, "a valid file")
 
 
 WITHOUT_SIGN = (("int16", 1), ("int32", 2), ("int64", 1), ("int64", 4))

@@ -26,6 +26,7 @@ def hostile_files() -> Iterator[Vector]:
     yield from _hostile_zstd()
     yield from _hostile_contents()
     yield from _hostile_narrow()
+    yield from _hostile_dictionaries()
 
 
 def _hostile_fields() -> Iterator[Vector]:
@@ -367,3 +368,32 @@ def _hostile_narrow() -> Iterator[Vector]:
     shard.chunks = [[v.ColumnParts(0, 0, [short], 2, 8)]]
     data = v.put_together(shard)
     yield bad_file("hostile", "narrow_row_size", data, "malformed", "5", "a row of 4 bytes, stored in 2")
+
+
+def _hostile_dictionaries() -> Iterator[Vector]:
+    def bad(
+        name: str, encoding: int, raw: bytes, reason: str, section: str = "5", raw_size: int = 16, *,
+        spec: TensorSpec | None = None, rows: int = 2, frame: v.FrameParts | None = None,
+    ) -> Vector:  # fmt: skip
+        shard = lean(shard_of(spec or TensorSpec((), "int64"), []))
+        width = 0 if spec is None or spec.shape == () else 1
+        frames = [frame or v.FrameParts(rows, len(raw), raw)]
+        shard.chunks = [[v.ColumnParts(1 if frame else 0, width, frames, encoding, raw_size)]]
+        return bad_file("hostile", f"dictionary_{name}", v.put_together(shard), "malformed", section, reason)
+
+    value = b"\5" + bytes(7)
+    yield bad("place", 16, b"\0\1" + value, "place 1 in a list of 1", "6")
+    yield bad("wide_place", 33, b"\0\0\0\0\5", "a place larger than a value as it is stored")
+    yield bad("empty", 16, b"\0\0", "a list without a value")
+    yield bad("longer", 16, b"\0\1" + 3 * value, "three values in a list of two rows")
+    many, short = np.arange(258, dtype="u1").tobytes() + 257 * b"\5\0", TensorSpec((), "uint16")
+    yield bad("too_long", 16, many, "257 values, of which a byte counts 256", raw_size=516, rows=258, spec=short)
+    yield bad("part_of_value", 16, b"\0\0" + value[:7], "seven bytes of a value of eight")
+    yield bad("raw_size", 16, b"\0\0" + value, "the sum over the frames", raw_size=10)
+    yield bad("ragged", 16, b"\2\0\0" + value, "a variable column", spec=TensorSpec((None,), "int64"), rows=1)
+    optional = TensorSpec((), "int64", optional=True)
+    yield bad("optional", 16, b"\1\1\0\0" + value, "an optional column", spec=optional, raw_size=18)
+    yield bad("bool", 16, b"\0\0\1", "a place as large as a value", spec=TensorSpec((), "bool"), raw_size=2)
+    large = TensorSpec((2**26,), "int64")
+    bomb = v.FrameParts(3, 3 * 2**26 + 8, zstandard.ZstdCompressor().compress(b"\0"))
+    yield bad("frame_too_large", 16, b"", "1.5 GiB of values", "10", 3 * 2**29, spec=large, frame=bomb)

@@ -6,8 +6,10 @@ random bytes. Where the two differ, one of them is wrong, or the specification s
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +168,40 @@ def test_every_size_of_a_narrow_column(tmp_path, spec):
                 shard.chunks = [[v.ColumnParts(0, int(variable), [v.FrameParts(1, len(raw), raw)], encoding, raw_size)]]
                 path.write_bytes(v.put_together(shard))
                 compare(path, f"{raw.hex()}, encoding {encoding}, raw_size {raw_size}")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        TensorSpec((2,), "int64"), TensorSpec((2,), "float32"), TensorSpec((), "uint16"), TensorSpec((), "bool"),
+        TensorSpec((), "complex128"), TensorSpec((0,), "int64"), TensorSpec((2,), "int32", optional=True),
+        TensorSpec((None,), "int64"), TensorSpec((), "str"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_size_of_a_dictionary(tmp_path, spec):
+    """spec/format.md, sections 5 and 6: any number of entries, whole or not, under encodings of every kind."""
+    path = tmp_path / "edited.rio"
+    shard = lean(shard_of(spec, []))
+    variable = spec.dtype == "str" or None in spec.shape
+    values = 0 if variable else math.prod(spec.shape)
+    itemsize = 1 if spec.dtype == "str" else np.dtype(spec.dtype).itemsize
+    for encoding in (16, 17, 18, 20, 24, 25, 26, 28, 32, 33, 34, 36, 41, 42, 48, 50, 64):
+        for size in range(40):
+            raw = b"\2" * variable + bytes(values * (encoding // 16)) + bytes(range(size))
+            for raw_size in {values * itemsize, values * itemsize + spec.optional, len(raw)}:
+                shard.chunks = [[v.ColumnParts(0, int(variable), [v.FrameParts(1, len(raw), raw)], encoding, raw_size)]]
+                path.write_bytes(v.put_together(shard))
+                compare(path, f"{raw.hex()}, encoding {encoding}, raw_size {raw_size}")
+
+
+def test_random_contents_of_dictionaries(tmp_path):
+    """spec/format.md, section 6: every place, and one beyond."""
+    made = lean(shard_of(TensorSpec((3,), "int32"), []))
+    raw = bytes([0, 1, 2, 2, 1, 0]) + np.array([7, -7, 2**31 - 1], "<i4").tobytes()
+    good = v.put_together(replace(made, chunks=[[v.ColumnParts(0, 0, [v.FrameParts(2, len(raw), raw)], 16, 24)]]))
+    frame = v.part(good, "frame")
+    compare_random_edits(tmp_path, good, frame, any_place(frame, 0, 1, 2, 3, 255), seed="places", count=300, most=3)
 
 
 def test_random_contents_of_narrow_frames(tmp_path):

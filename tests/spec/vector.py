@@ -40,10 +40,10 @@ class Vector:
         return self.path.removesuffix(".rio") + ".json"
 
     def entry(self) -> dict[str, str]:
-        """As the manifest has it."""
-        names = ("path", "what", "section", "verdict", "reason")
+        """As the manifest has it; what a damaged or hostile file is, its name says."""
+        names = ("path", "section", "verdict", "reason")
         found = {name: getattr(self, name) for name in names}
-        return found if self.records is None else {**found, "records": self.records_path}
+        return found if self.records is None else {**found, "what": self.what, "records": self.records_path}
 
 
 def one_file(path: str, data: bytes, **fields: Any) -> Vector:
@@ -92,4 +92,5 @@ def as_bits(leaf: Any) -> Any:
 
 def to_json(records: Sequence[Any]) -> str:
     """Records as the vectors have them: one JSON array, a record a line."""
-    return "[\n" + ",\n".join(json.dumps(as_bits(record), default=plain) for record in records) + "\n]\n"
+    lines = [json.dumps(as_bits(record), default=plain, separators=(",", ":")) for record in records]
+    return "[\n" + ",\n".join(lines) + "\n]\n"
