@@ -31,6 +31,7 @@ from recordio.execute.pool import FirstInline, make_executor, ordered_map
 from recordio.format.footer import decode_metadata
 from recordio.format.index import ShardEntry, check_chunk_table
 from recordio.metering import Totals, measured
+from recordio.open_files import OpenFiles
 from recordio.opening import Opened, find_data_set
 from recordio.process_local import ProcessLocal
 from recordio.reader_cache import ReaderCache
@@ -60,6 +61,7 @@ class DataSetReader:
     cache_size: int
     may_be_cut: bool  # read what there is of shards that are too short
     first_records: Array = field(repr=False)  # int64[shards + 1]
+    _files: ProcessLocal[OpenFiles] = field(repr=False)
     _cache: ProcessLocal[ReaderCache] = field(repr=False)
 
     @property
@@ -126,8 +128,8 @@ class DataSetReader:
                 raise error.locate(path=path, shard=shard_id, records=(first, first + entry.num_records)) from None
             reader = ShardReader(
                 path=path, shard_id=shard_id, file_id=entry.file_id, schema=self.schema, table=decoded,
-                open=self._open_file, file_size=entry.file_size, first_record=int(self.first_records[shard_id]),
-                may_be_cut=self.may_be_cut,
+                open=partial(_open_file, self._files), file_size=entry.file_size,
+                first_record=int(self.first_records[shard_id]), may_be_cut=self.may_be_cut,
             )  # fmt: skip
             shards[shard_id] = reader
         return reader
@@ -387,9 +389,6 @@ class DataSetReader:
             for ordinal, values in zip(ordinals, columns, strict=True)
         ]
 
-    def _open_file(self, path: str) -> ReadHandle:
-        return self._cache.get().open_file(path)
-
 
 def open_data_set(
     path: str, *, storage: Storage = LOCAL, cache_size: int = DEFAULT_CACHE_SIZE, may_be_cut: bool = False
@@ -414,11 +413,15 @@ def open_data_set(
     first_records = np.zeros(len(source.index.shards) + 1, np.int64)
     np.cumsum([shard.num_records for shard in source.index.shards], out=first_records[1:])
     storage = storage.anchored()
-    cache = ProcessLocal(partial(ReaderCache, storage, cache_size))
     return DataSetReader(
         source=source, schema=schema, metadata=metadata, options=options, storage=storage, cache_size=cache_size,
-        may_be_cut=may_be_cut, first_records=first_records, _cache=cache,
+        may_be_cut=may_be_cut, first_records=first_records, _files=ProcessLocal(partial(OpenFiles, storage)),
+        _cache=ProcessLocal(partial(ReaderCache, cache_size)),
     )  # fmt: skip
+
+
+def _open_file(files: ProcessLocal[OpenFiles], path: str) -> ReadHandle:
+    return files.get().open(path)
 
 
 def _reopen(path: str, storage: Storage, cache_size: int, may_be_cut: bool, fingerprint: bytes) -> DataSetReader:

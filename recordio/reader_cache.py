@@ -1,15 +1,12 @@
-"""What one process keeps of a data set that it reads: open files, checked chunk tables, decoded frames, memory to lend.
+"""What one process keeps of a data set that it reads: checked chunk tables, decoded frames, memory to lend.
 
-A process that was forked makes its own (`recordio.process_local`): open files must not be shared. Where the process may
-open no more files, the caches of all data sets let theirs go.
+Open files are kept apart (`recordio.open_files`): the readers of shards, which are kept here, know those and not this,
+so that a data set that nobody holds any more is gone at once, with all its memory, and not when garbage is collected.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -18,9 +15,7 @@ from recordio.buffers import Buffers
 from recordio.columns import ColumnValues, offsets
 from recordio.format.chunk import Directory
 from recordio.shards.shard_reader import ShardReader
-from recordio.storage import ReadHandle, Storage
 
-_MAX_OPEN_FILES = 256
 _ENTRY_SIZE = 700  # bytes of an entry besides the data: key, links, array objects; an estimate
 
 Key = tuple[int, int, int, int]  # shard, chunk, column and frame; -1 for a directory
@@ -66,48 +61,16 @@ class Chunk:
 
 
 class ReaderCache:
-    """Least recently used first out: files by number, frames by bytes. Safe from many threads."""
+    """Frames by bytes, least recently used first out. Safe from many threads."""
 
-    def __init__(self, storage: Storage, size: int) -> None:
+    def __init__(self, size: int) -> None:
         self.shards: dict[int, ShardReader] = {}
         self.chunk_starts: dict[int, list[int]] = {}  # of shards: record numbers at which chunks begin
         self.buffers = Buffers()  # from epoch to epoch
-        self._storage = storage
         self._size = size  # bytes of decoded frames
         self._lock = threading.Lock()
-        self._handles: OrderedDict[str, ReadHandle] = OrderedDict()
         self._entries: OrderedDict[Key, tuple[Any, int]] = OrderedDict()
         self._filled = 0
-        self._process_id = os.getpid()
-        _caches.add(self)
-
-    def open_file(self, path: str) -> ReadHandle:
-        """The open file; it is closed when it was dropped here and its last read has ended."""
-        with self._lock:
-            handle = self._handles.get(path)
-            if handle is not None:
-                self._handles.move_to_end(path)
-                return handle
-        try:
-            handle = self._storage.open(path)
-        except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE):
-                raise
-            for cache in list(_caches):
-                cache.close_files()
-            handle = self._storage.open(path)
-        with self._lock:
-            self._handles[path] = handle
-            while len(self._handles) > _MAX_OPEN_FILES:
-                self._handles.popitem(last=False)
-        return handle
-
-    def close_files(self) -> None:
-        """Let all files go; those that are being read close when their read has ended."""
-        # The lock of a cache of the process that this is a fork of may be held by a thread that is not here.
-        if self._process_id == os.getpid():
-            with self._lock:
-                self._handles.clear()
 
     def get(self, key: Key) -> Any:
         """What is kept under the key, or None."""
@@ -133,6 +96,3 @@ class ReaderCache:
             self._entries[key] = (value, size)
             while self._filled > self._size:
                 self._filled -= self._entries.popitem(last=False)[1][1]
-
-
-_caches: weakref.WeakSet[ReaderCache] = weakref.WeakSet()

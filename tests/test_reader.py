@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
+import weakref
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -233,3 +236,29 @@ def test_a_data_set_that_was_written_anew_does_not_unpickle(tmp_path: Path) -> N
             sent = pickle.dumps(recordio.open(tmp_path / "set"))
     with pytest.raises(recordio.MismatchError):
         pickle.loads(sent)
+
+
+@pytest.mark.parametrize("how", ["in order", "exact", "pooled", "one record"])
+def test_what_nobody_holds_is_gone_at_once(tmp_path: Path, how: Any) -> None:
+    """Files, lent memory and held rows, without a run of the garbage collector; hundreds of MB may be among them."""
+    recordio.convert(recordio.from_tensor_slices({"x": np.arange(5000)}), tmp_path / "set")
+    gc.collect()
+    gc.disable()
+    try:
+        dataset = recordio.open(tmp_path / "set")
+        reader = dataset._recipe.reader
+        kept = [weakref.ref(thing) for thing in (reader, reader.cache, reader.buffers)]
+        reader.shard(0)
+        if how == "one record":
+            assert dataset[4999]["x"] == 4999
+        else:
+            rows = dataset if how == "in order" else dataset.shuffle(seed=1, mode=how)
+            for stop in (1, None):
+                iterator = iter(rows.batch(64))
+                assert sum(1 for _ in itertools.islice(iterator, stop)) > 0
+                iterator.close()
+            del rows, iterator
+        del dataset, reader
+        assert [ref() for ref in kept] == [None] * 3
+    finally:
+        gc.enable()

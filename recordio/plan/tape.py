@@ -153,7 +153,7 @@ class Lanes:
         counts = tape.counts[order]
         chunk_places = np.cumsum(counts) - counts
         num_records = int(counts.sum())
-        places = np.union1d(chunk_places, self.starts[self.lengths > 0])
+        places = _merged(chunk_places, self.starts[self.lengths > 0])
         chunk = np.searchsorted(chunk_places, places, side="right") - 1
         ends = np.append(places[1:], num_records)
         # The window of the last row of a segment; when it has passed, nothing of the segment comes any more.
@@ -164,3 +164,12 @@ class Lanes:
             places=places, rows=tape.starts[order][chunk] + places - chunk_places[chunk], counts=ends - places,
             chunks=order[chunk], ends=rank_end * len(self.lengths),
         )  # fmt: skip
+
+
+def _merged(many: Array, few: Array) -> Array:
+    """The numbers of both, each once, in ascending order, as both are; sorting all would cost many times more."""
+    at = np.searchsorted(many, few)
+    is_new = np.ones(len(few), np.bool_)
+    inside = at < len(many)
+    is_new[inside] = many[at[inside]] != few[inside]
+    return np.insert(many, at[is_new], few[is_new])

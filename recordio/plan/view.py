@@ -66,11 +66,13 @@ class View:
         """Whether rows and numbers are the same."""
         return isinstance(self.numbers, range) and (self.numbers.step > 0 or len(self.numbers) < 2)
 
-    @cached_property
+    @property
     def ascending(self) -> View:
         """The rows of the view, as a view."""
-        if self.is_ascending:
-            return self
+        return self if self.is_ascending else self._sorted
+
+    @cached_property
+    def _sorted(self) -> View:
         if isinstance(self.numbers, range):
             return View(self.numbers[::-1])
         return View(_frozen(np.sort(self.numbers)))

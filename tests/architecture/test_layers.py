@@ -30,6 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("chunks.",),
     ("plan.",),
     ("storage", "lock", "process_local", "progress"),
+    ("open_files",),
     # Higher in design.md's drawing, but it needs nothing of what is below: readers and writers may run on a pool.
     ("execute.",),
     ("rows", "indices", "arguments"),

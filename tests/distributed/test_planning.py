@@ -62,7 +62,7 @@ def test_plans_say_what_reading_does(million: Path, tmp_path: Path) -> None:
         dist = recordio.distribute(opened, recordio.InputContext(3, number, 3))
         count = sum(len(step["id"].values[0]) for step in dist)
         reader: Any = opened.recipe.reader
-        names = {Path(path).name for path in reader._cache.get()._handles}
+        names = {Path(path).name for path in reader._files.get()._handles}
         assert names == {reader.shards[shard].name for shard in plan.pipelines[number].shards}
         assert count == plan.pipelines[number].records
 

@@ -17,7 +17,8 @@ from bench_parts import limits_command
 from bench_parts.environments import environment
 from bench_parts.peers import Peer, all_peers
 from bench_parts.report import Results, markdown, verdicts
-from bench_parts.running import MEASURES, Plan, progress, run_all
+from bench_parts.running import MEASURES, Plan, draw_scaling, progress, run_all, run_scaling
+from bench_parts.scaling import section, steeper_than_linear
 from bench_parts.workloads import NAMES
 
 _TMPFS = "/dev/shm"
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     began = time.monotonic()
     found: list[dict[str, Any]] = []
+    points: list[dict[str, Any]] = []
     peers = _peers(options.peers)
     for name in dict.fromkeys(peer.environment for peer in peers):
         environment(name)
@@ -56,19 +58,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for result in run_all(plan):
                 found.append(result)
                 progress(result, began)
+            for point in run_scaling(plan) if options.scaling else ():
+                points.append(point)
+                progress(point, began)
         except KeyboardInterrupt:
             print("interrupted: the report has what was measured up to here", file=sys.stderr)
     header = _header(arguments, options, on_tmpfs, time.monotonic() - began)
     results = Results(found, peers)
-    missed = [one for one in verdicts(results) if not one.is_reached]
+    missed = [one.what for one in verdicts(results) if not one.is_reached] + steeper_than_linear(points)
     if options.json:
-        print(json.dumps({"settings": header, "cells": found, "missed": [one.what for one in missed]}, indent=1))
-    text = markdown(results, header)
+        print(json.dumps({"settings": header, "cells": found, "scaling": points, "missed": missed}, indent=1))
+    text = markdown(results, header, section(points, _plot(points, options.report)) if points else [])
     if options.report is not None:
         Path(options.report).write_text(text, "utf-8")
     elif not options.json:
         print(text)
     return 1 if missed else 0
+
+
+def _plot(points: Sequence[dict[str, Any]], report: str | None) -> str | None:
+    """Draw the plot beside the report; gives its name."""
+    if report is None:
+        return None
+    path = Path(report).resolve().with_name("scaling.svg")
+    problem = draw_scaling(points, path)
+    if problem is not None:
+        print(f"no plot: {problem}", file=sys.stderr)
+        return None
+    return path.name
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -87,6 +104,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--seed", type=int, default=20_250_102)
     add("--directory", help="for the files; in memory by default, where there is a tmpfs")
     add("--report", metavar="FILE", help="write the report there, not to stdout")
+    add("--no-scaling", action="store_true", help="not how time and memory grow with the data set (--quick: neither)")
     add("--json", action="store_true", help="every cell, as one JSON object on stdout")
     add("--limits", action="store_true", help="ours against zstd, CRC and memory alone; has options of its own")
     add("--memory", action="store_true", help="resident memory of converting from a generator")
@@ -94,6 +112,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     options.workloads = options.workloads or list(_QUICK_WORKLOADS if options.quick else NAMES)
     wanted = options.measures or (_QUICK_MEASURES if options.quick else MEASURES)
     options.measures = [measure for measure in MEASURES if measure in wanted]  # what is read was written before
+    options.scaling = not (options.quick or options.no_scaling)
     options.share = options.share or (_QUICK_SHARE if options.quick else 1.0)
     return options
 

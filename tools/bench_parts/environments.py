@@ -21,6 +21,7 @@ REQUIREMENTS = {
     "tf": ("numpy", "tensorflow-cpu"),
     "grain": ("numpy", "grain", "array-record"),
     "torch": ("numpy", "torch==2.13.0", "webdataset", "litdata", "mosaicml-streaming"),  # a local CPU build of torch
+    "plot": ("matplotlib",),
 }
 
 

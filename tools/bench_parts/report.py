@@ -229,8 +229,8 @@ def verdicts(results: Results) -> Iterator[Verdict]:
             yield Verdict("peak memory under 400 MB", workload, MEMORY_LIMIT / peak, 1.0, f"{peak / 1e6:.0f} MB")
 
 
-def markdown(results: Results, header: dict[str, str]) -> str:
-    """The whole report."""
+def markdown(results: Results, header: dict[str, str], scaling: Sequence[str]) -> str:
+    """The whole report; `scaling` are the lines of that section."""
     lines = ["# What the benchmark found", "", *_introduction(header), ""]
     lines += ["## Targets", "", *_target_table(results), ""]
     for kind, title in (("compressed", "Compressed"), ("raw", "Raw")):
@@ -243,6 +243,7 @@ def markdown(results: Results, header: dict[str, str]) -> str:
             table = list(_figure_table(results, figure, peers, OWN[kind]))
             if table:
                 lines += [f"### {figure.title}", "", *table, ""]
+    lines += scaling
     lines += ["## Formats, versions, settings", "", *_peer_table(results.peers), ""]
     failures = list(results.failures())
     lines += ["## What could not be measured", "", *([f"- {one}" for one in failures] or ["Nothing."])]

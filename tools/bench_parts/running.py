@@ -15,12 +15,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bench_parts.environments import ROOT, environment
 from bench_parts.peers import Peer
+from bench_parts.scaling import all_points
 from bench_parts.workloads import Workload, make_workload
 
 MEASURES = (
@@ -108,6 +109,28 @@ def _run_row(
         yield _result(workload, peer, measure, threads, found)
 
 
+def run_scaling(plan: Plan) -> Iterator[dict[str, Any]]:
+    """One result for each point: what it is, and what was found, or an error."""
+    for point in all_points(plan.share):
+        request = {"point": asdict(point), "path": os.path.join(plan.directory, "scaling")}
+        found = run_process(
+            "recordio", "bench_parts.scaling", request, limit_s=plan.limit_s, directory=plan.disk
+        )  # fmt: skip
+        yield {**asdict(point), **found}
+
+
+def draw_scaling(points: Sequence[dict[str, Any]], path: Path) -> str | None:
+    """Make the plot; gives the reason if that is not possible."""
+    where = environment("plot")
+    if where.error is not None:
+        return where.error
+    done = subprocess.run(
+        [where.python, "-m", "bench_parts.scaling", "draw", str(path)], input=json.dumps(points), text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tools")}, capture_output=True,
+    )  # fmt: skip
+    return done.stderr.strip().splitlines()[-1] if done.returncode else None
+
+
 def _result(workload: Workload, peer: Peer, measure: str, threads: int, found: dict[str, Any]) -> dict[str, Any]:
     return {
         "workload": workload.name, "raw_size": workload.raw_size, "peer": peer.name, "measure": measure,
@@ -126,20 +149,25 @@ def _first_batches(plan: Plan, peer: Peer, request: dict[str, Any]) -> dict[str,
 
 
 def _run_cell(plan: Plan, peer: Peer, request: dict[str, Any]) -> dict[str, Any]:
-    where = environment(peer.environment)
+    return run_process(peer.environment, "bench_parts.cell", request, limit_s=plan.limit_s, directory=plan.disk)
+
+
+def run_process(name: str, module: str, request: dict[str, Any], *, limit_s: float, directory: str) -> dict[str, Any]:
+    """What a module prints, run in an environment and a directory; or the error that it ended with."""
+    where = environment(name)
     if where.error is not None:
         return {"error": f"not installed: {where.error}"}
     paths = os.pathsep.join([str(ROOT / "tools")])
     variables = {**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [where.python, "-m", "bench_parts.cell", json.dumps(request)]
+    command = [where.python, "-m", module, json.dumps(request)]
     process = subprocess.Popen(
         command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        cwd=plan.disk,
+        cwd=directory,
     )  # fmt: skip
     try:
-        output, errors = process.communicate(timeout=plan.limit_s)
+        output, errors = process.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired:
-        return {"error": f"took more than {plan.limit_s:.0f} s"}
+        return {"error": f"took more than {limit_s:.0f} s"}
     finally:
         _end(process)
     try:
@@ -165,6 +193,11 @@ def _file_name(peer: Peer) -> str:
 
 def progress(result: dict[str, Any], began: float) -> None:
     """One line on stderr."""
+    if "axis" in result:
+        told = f"FAILED {result['error'][:100]}" if "error" in result else ""
+        what = f"scaling of {result['axis']} × {result['factor']}"
+        print(f"{time.monotonic() - began:6.0f} s  {what} {told}", file=sys.stderr, flush=True)
+        return
     what = f"{result['workload']:13} {result['measure']:14} {result['threads']}  {result['peer']:28}"
     if "error" in result:
         told = f"FAILED {result['error'][:100]}"
