@@ -40,7 +40,7 @@ def test_formats_are_measured_side_by_side(tmp_path: Path):
     """Every measure ends with a number, or says that the format has no such thing; and the report is whole."""
     report = tmp_path / "RESULTS.md"
     status, result = bench(
-        "--share", "0.002", "--repeats", "1", "--report", str(report), "--workloads", "small_images", "clicks",
+        "--no-scaling", "--share", "0.002", "--repeats", "1", "--report", str(report), "--workloads", "small_images", "clicks",
         "multimodal", "--measures", "write", "write_records", "in_order", "shuffled", "project", "random_batches",
         "singles", "first_batch", "memory", "resume", code=HERE,
     )  # fmt: skip
@@ -79,3 +79,29 @@ def test_memory_does_not_grow_with_the_source(size: int):
     for found in result["memory"]:
         assert found["raw_size"] > 0.99 * size
         assert found["peak"] < 300e6, found
+
+
+GROWTH = """
+import json, sys
+from bench_parts.scaling import all_points, measure, section, steeper_than_linear
+points = [measure(point, sys.argv[1]) for point in all_points(0.01) if point.factor < 100 and point.axis != "shards"]
+points.append({**points[-1], "factor": 100, "found": {name: 200 * n for name, n in points[-2]["found"].items()}})
+print(json.dumps({"points": points, "section": section(points, "plot.svg"), "steep": steeper_than_linear(points)}))
+"""
+
+
+def test_growth_is_measured_and_judged(tmp_path: Path):
+    """A point of each kind; what takes 200 times as much for 100 times the size is named, and flat things are not."""
+    done = subprocess.run(
+        [sys.executable, "-c", GROWTH, str(tmp_path / "set")], stdout=subprocess.PIPE, text=True, timeout=110,
+        env={**os.environ, "PYTHONPATH": str(TOOLS)}, check=True,
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    points = {(point["axis"], point["factor"]): point["found"] for point in found["points"]}
+    assert set(points) == {(axis, n) for axis in ("records", "chunks", "index") for n in (1, 10)} | {("index", 100)}
+    assert all(value > 0 for values in points.values() for value in values.values())
+    assert {"open", "resume at 90 %", "shuffled epoch", "peak memory"} <= set(points["records", 1])
+    assert {one.split(" by ")[1] for one in found["steep"]} >= {"index: 200 times"}
+    text = "\n".join(found["section"])
+    assert "plot.svg" in text and "| plan of a shuffled batch | 1.0 |" in text and "200.0 |" in text
+    assert not (tmp_path / "set").exists()

@@ -61,8 +61,10 @@ class PooledRows:
         self._groups = max(1, groups)
         counts = order.tape.counts
         mean = float(counts.mean()) if len(counts) else 1.0
-        self._slot_rows = int(counts.max(initial=1))
-        has_slots = self._slot_rows <= _MOST_SLOT_WASTE * mean + 1
+        largest = int(counts.max(initial=1))
+        has_slots = largest <= _MOST_SLOT_WASTE * mean + 1
+        # Where there are fewer chunks than lanes, a segment is a part of a chunk, decoded with what shares its frames.
+        self._slot_rows = min(largest, 2 * int(order.lanes.lengths.max(initial=1)))
         self._in_slots = [has_slots and column.is_fixed and not column.optional for column in columns]
         self._has_pieces = not all(self._in_slots)
         # What the windows hold, parts of chunks at the ends of them, and what is decoded ahead.
