@@ -40,9 +40,9 @@ def test_formats_are_measured_side_by_side(tmp_path: Path):
     """Every measure ends with a number, or says that the format has no such thing; and the report is whole."""
     report = tmp_path / "RESULTS.md"
     status, result = bench(
-        "--no-scaling", "--share", "0.002", "--repeats", "1", "--report", str(report), "--workloads", "small_images", "clicks",
-        "multimodal", "--measures", "write", "write_records", "in_order", "shuffled", "project", "random_batches",
-        "singles", "first_batch", "memory", "resume", code=HERE,
+        "--no-scaling", "--share", "0.002", "--repeats", "1", "--report", str(report), "--workloads", "small_images",
+        "clicks", "multimodal", "--measures", "write", "write_records", "in_order", "shuffled", "project",
+        "random_batches", "singles", "first_batch", "memory", "resume", code=HERE,
     )  # fmt: skip
     cells = result["cells"]
     assert not [cell for cell in cells if "error" in cell]
