@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -509,22 +510,25 @@ class _FixedReads:
         """
         codec, encoding = self._kinds[first]
         entries = self._entries[first:stop]
-        column = self._column
-        if codec == CODEC_RAW and encoding == ENCODING_PLAIN:
+        is_plain = encoding == ENCODING_PLAIN
+        # Of plain values their bytes, so that a frame costs no array of its own.
+        where: Any = memoryview(target.view(np.uint8)) if is_plain else target
+        unit = target.itemsize if is_plain else 1
+        if codec == CODEC_RAW and is_plain:
             end = filled + sum([entry[0] for entry in entries])
-            stored = memoryview(target[filled:end].view(np.uint8))
+            stored = where[filled * unit : end * unit]
             handle.read_into(place, [stored])
         else:
             stored = handle.read(place, size)
         start = 0
         for num_values, raw_size, stored_size, stored_crc in entries:
             frame = _verified(stored, start, stored_size, stored_crc)
-            part = target[filled : filled + num_values]
+            stop_at = filled + num_values
             if codec != CODEC_RAW:
-                waiting.add(frame, raw_size, part, column, encoding)
-            elif encoding != ENCODING_PLAIN:
-                values_into(part, column, encoding, frame)
-            filled += num_values
+                waiting.add(frame, raw_size, where[filled * unit : stop_at * unit], self._column, encoding)
+            elif not is_plain:
+                values_into(target[filled:stop_at], self._column, encoding, frame)
+            filled = stop_at
             start += stored_size
         return filled
 

@@ -22,7 +22,7 @@ from recordio.columns import Array, ColumnValues
 from recordio.errors import ChecksumError, MalformedError
 from recordio.format import layout
 from recordio.format.checksum import crc_of_frame
-from recordio.format.codec import CODEC_RAW, narrow_size, place_size
+from recordio.format.codec import CODEC_RAW, ENCODING_PLAIN, narrow_size, place_size
 from recordio.metering import add_verify, clock
 from recordio.schema import Column, Schema
 from recordio.shards.waiting import Waiting
@@ -62,7 +62,8 @@ def decode_columns(
         add_verify(began)
         target = flat[place][first_row * sizes[place] : (first_row + count) * sizes[place]]
         if codec != CODEC_RAW:
-            waiting.add(stored, raw_size, target, columns[place], encoding)
+            where = target if encoding != ENCODING_PLAIN else memoryview(target.view(np.uint8))
+            waiting.add(stored, raw_size, where, columns[place], encoding)
         elif raw_size:
             values_into(target, columns[place], encoding, stored)
     waiting.decode()

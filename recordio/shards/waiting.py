@@ -8,6 +8,8 @@ Spec: spec/format.md, sections 5 and 6.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from recordio.chunks.stored_values import values_into
@@ -15,7 +17,7 @@ from recordio.columns import Array
 from recordio.format.codec import CODEC_ZSTD, ENCODING_PLAIN, MAX_WHOLE_SIZE, decompress_frames, decompress_into
 from recordio.schema import Column
 
-_DECODED_SIZE = 1 << 20  # raw bytes of frames that are decoded in one step, or a little more
+_DECODED_SIZE = 2 << 20  # raw bytes of frames that are decoded in one step, or a little more
 
 
 class Waiting:
@@ -25,14 +27,16 @@ class Waiting:
         self._raw_size = 0
         self._stored: list[memoryview] = []
         self._raw_sizes: list[int] = []
-        self._targets: list[tuple[Array, Column, int]] = []
+        self._targets: list[tuple[Any, Column, int]] = []
 
-    def add(self, stored: memoryview, raw_size: int, target: Array, column: Column, encoding: int) -> None:
+    def add(
+        self, stored: memoryview, raw_size: int, target: Array | memoryview, column: Column, encoding: int
+    ) -> None:
         """One zstd frame of a fixed column without None.
 
         Args:
             stored: its bytes, which stay unchanged until it is decoded.
-            target: flat, contiguous, of the column's type: where its values go.
+            target: where its values go: a flat, contiguous array of the column's type, or, of plain ones, its bytes.
         """
         self._stored.append(stored)
         self._raw_sizes.append(raw_size)
@@ -51,15 +55,18 @@ class Waiting:
             return
         if max(self._raw_sizes) > MAX_WHOLE_SIZE:
             for stored, raw_size, (target, column, encoding) in zip(self._stored, self._raw_sizes, self._targets):
-                raw = target.view(np.uint8) if encoding == ENCODING_PLAIN else np.empty(raw_size, np.uint8)
-                decompress_into(stored, memoryview(raw), CODEC_ZSTD)
+                raw = target if encoding == ENCODING_PLAIN else memoryview(np.empty(raw_size, np.uint8))
+                decompress_into(stored, raw, CODEC_ZSTD)
                 if encoding != ENCODING_PLAIN:
-                    values_into(target, column, encoding, raw.data)
+                    values_into(target, column, encoding, raw)
         else:
             for data, (target, column, encoding) in zip(
                 decompress_frames(self._stored, self._raw_sizes), self._targets
             ):
-                values_into(target, column, encoding, data)
+                if encoding == ENCODING_PLAIN:
+                    target[:] = data  # a memoryview copies faster than an array
+                else:
+                    values_into(target, column, encoding, data)
         self._raw_size = 0
         self._stored.clear()
         self._raw_sizes.clear()
