@@ -298,11 +298,9 @@ def _check_encodings(
     encodings = directories.encodings[:, ordinal]
     if not all(may_encode(column, encoding) for encoding in np.unique(encodings).tolist()):
         raise MalformedError("an encoding that the type of its column does not allow")
-    if column.is_fixed:
-        largest = int(frames.num_records.max()) * (column.row_size + column.optional)
-    else:
-        largest = int((frames.raw_sizes * frames.growths(column)).max())
-    if largest > layout.MAX_FRAME_RAW_SIZE:
+    widened = frames.raw_sizes * frames.growths(column)
+    listed = place_size(frames.encodings) > 0
+    if int(np.where(listed, frames.num_records * column.row_size, widened).max()) > layout.MAX_FRAME_RAW_SIZE:
         raise MalformedError("a frame that is too large once its values are widened")
     encoded = np.flatnonzero(encodings)
     if not raw_size_fits(
