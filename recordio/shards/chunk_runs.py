@@ -299,8 +299,9 @@ def _check_encodings(
     if not all(may_encode(column, encoding) for encoding in np.unique(encodings).tolist()):
         raise MalformedError("an encoding that the type of its column does not allow")
     widened = frames.raw_sizes * frames.growths(column)
-    listed = place_size(frames.encodings) > 0
-    if int(np.where(listed, frames.num_records * column.row_size, widened).max()) > layout.MAX_FRAME_RAW_SIZE:
+    if column.is_fixed:
+        widened = np.where(place_size(frames.encodings) > 0, frames.num_records * column.row_size, widened)
+    if int(widened.max()) > layout.MAX_FRAME_RAW_SIZE:
         raise MalformedError("a frame that is too large once its values are widened")
     encoded = np.flatnonzero(encodings)
     if not raw_size_fits(
