@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 TOOLS = Path(__file__).parents[1] / "tools"
+LIMIT_S = 300
 # The environments of the peers are replaced by this one, which has pyarrow and no other of them.
 HERE = """
 import sys
@@ -30,12 +31,13 @@ def bench(*arguments: str, code: str | None = None) -> tuple[int, dict[str, Any]
     """Exit status and what --json prints."""
     command = ["-m", "bench_parts"] if code is None else ["-c", code]
     done = subprocess.run(
-        [sys.executable, *command, "--json", *arguments], stdout=subprocess.PIPE, text=True, timeout=110,
+        [sys.executable, *command, "--json", *arguments], stdout=subprocess.PIPE, text=True, timeout=LIMIT_S,
         env={**os.environ, "PYTHONPATH": str(TOOLS)},
     )  # fmt: skip
     return done.returncode, json.loads(done.stdout)
 
 
+@pytest.mark.timeout(LIMIT_S + 10)  # a hundred processes; a minute on an idle machine
 def test_formats_are_measured_side_by_side(tmp_path: Path):
     """Every measure ends with a number, or says that the format has no such thing; and the report is whole."""
     report = tmp_path / "RESULTS.md"
