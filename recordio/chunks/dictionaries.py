@@ -172,7 +172,6 @@ class _Stack:
             )
         }
 
-
     def _table(self, entries: Array, rows: Array, numbers: Array, multiplier: int) -> tuple[Array, Array]:
         """A table of the entries of these numbers, of which the first has a slot that several share; their slots."""
         slots = _slots(entries.take(numbers), rows.take(numbers), multiplier)
