@@ -129,7 +129,6 @@ def _damaged_data_sets() -> Iterator[Vector]:
         return Vector(
             path=f"damaged/{name}",
             files=changed,
-            what=name.replace("_", " "),
             section=section,
             verdict=kind,
             reason=reason,

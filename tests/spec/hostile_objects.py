@@ -138,7 +138,6 @@ def _hostile_indexes() -> Iterator[Vector]:
         return Vector(
             path=f"{folder}/{name}",
             files={**files, "index.rix": data},
-            what=name.replace("_", " "),
             section=section,
             verdict=kind,
             reason=reason,
@@ -236,7 +235,6 @@ def _hostile_indexes() -> Iterator[Vector]:
     yield Vector(
         path="hostile/index_without_last",
         files={v.shard_entry(shard).name: shard, "index.rix": made},
-        what="a lost last shard",
         section="8",
         verdict="checksum",
         reason="the digest of the only shard says that it is not the last",

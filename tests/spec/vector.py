@@ -28,11 +28,11 @@ class Vector:
 
     path: str  # in spec/vectors; of a file, or of a directory
     files: Files  # contents by name; the name "" is `path` itself
-    what: str
     section: str  # of format.md
     verdict: str  # "good", or a kind of error of section 1
     reason: str
     records: list[Any] | None = None  # of a good one
+    what: str = ""  # of a good one; what another is, its name says
 
     @property
     def records_path(self) -> str:
@@ -40,7 +40,7 @@ class Vector:
         return self.path.removesuffix(".rio") + ".json"
 
     def entry(self) -> dict[str, str]:
-        """As the manifest has it; what a damaged or hostile file is, its name says."""
+        """As the manifest has it."""
         names = ("path", "section", "verdict", "reason")
         found = {name: getattr(self, name) for name in names}
         return found if self.records is None else {**found, "what": self.what, "records": self.records_path}
@@ -53,8 +53,7 @@ def one_file(path: str, data: bytes, **fields: Any) -> Vector:
 
 def bad_file(folder: str, name: str, data: bytes, kind: str, section: str, reason: str) -> Vector:
     """A shard that is refused with one kind of error."""
-    what = name.replace("_", " ")
-    return one_file(f"{folder}/{name}.rio", data, what=what, section=section, verdict=kind, reason=reason)
+    return one_file(f"{folder}/{name}.rio", data, section=section, verdict=kind, reason=reason)
 
 
 def lean(shard: bytes) -> vocabulary.ShardParts:

@@ -104,15 +104,20 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--seed", type=int, default=20_250_102)
     add("--directory", help="for the files; in memory by default, where there is a tmpfs")
     add("--report", metavar="FILE", help="write the report there, not to stdout")
-    add("--no-scaling", action="store_true", help="not how time and memory grow with the data set (--quick: neither)")
+    add(
+        "--scaling", action=argparse.BooleanOptionalAction,
+        help="how time and memory grow with the data set; by default where nothing is left out",
+    )  # fmt: skip
     add("--json", action="store_true", help="every cell, as one JSON object on stdout")
     add("--limits", action="store_true", help="ours against zstd, CRC and memory alone; has options of its own")
     add("--memory", action="store_true", help="resident memory of converting from a generator")
     options = parser.parse_args(arguments)
+    chosen = any(one is not None for one in (options.workloads, options.peers, options.measures))
     options.workloads = options.workloads or list(_QUICK_WORKLOADS if options.quick else NAMES)
     wanted = options.measures or (_QUICK_MEASURES if options.quick else MEASURES)
     options.measures = [measure for measure in MEASURES if measure in wanted]  # what is read was written before
-    options.scaling = not (options.quick or options.no_scaling)
+    if options.scaling is None:
+        options.scaling = not (options.quick or chosen)
     options.share = options.share or (_QUICK_SHARE if options.quick else 1.0)
     return options
 
