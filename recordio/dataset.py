@@ -302,8 +302,9 @@ class Dataset(RefusedOperators):
             seed: 0 to 2**64 - 1; the order follows from it and the epoch.
             mode: "exact": any record may come at any place; all records in view are held in memory, decoded. "pooled":
                 many chunks from all over the data set are read at a time. "auto": exact for up to about a million
-                records that fit the pool.
-            pool: records that are held at a time, under "pooled"; as many as 256 MiB hold, by default.
+                records, if they fit the pool that is given, or 256 MiB.
+            pool: records that are mixed at a time, under "pooled"; as many as 96 MiB hold, by default. Up to five
+                thirds of them are held, or some chunks.
             reshuffle_each_iteration: False gives every epoch the same order, of which rows may be taken.
 
         Raises:

@@ -80,14 +80,15 @@ def pooled_rows(view: View, lanes: int, window: int, seed: int, epoch: int, a: i
         mixed.append([w[permute(j, len(w), k, t)] for w, t in zip(windows, tweaks) for j in range(len(w))])
     return [mixed[reverse(p % lanes, lanes)][p // lanes] for p in range(len(tape))]
 
-def default_pool(raw_size: int, num_records: int) -> int:
-    return max(1, 2**28 * num_records // raw_size)
-
-def parameters(n: int, num_chunks: int, mode: str, pool: int) -> tuple[str, int | None, int | None]:
-    if mode == "exact" or (mode == "auto" and n <= 2**20 and n <= pool):
+def parameters(
+    n: int, num_chunks: int, mode: str, pool: int | None, raw_size: int = 1
+) -> tuple[str, int | None, int | None]:
+    most_exact = 2**28 * n // raw_size if pool is None else pool
+    if mode == "exact" or (mode == "auto" and n <= 2**20 and n <= most_exact):
         return "exact", None, None
+    pool = max(1, 96 * 2**20 * n // raw_size) if pool is None else pool
     chunk = -(-n // num_chunks)
-    lanes = max(1 << e for e in range(8) if 1 << e <= max(1, min(128, n, pool // chunk)))
+    lanes = max(1 << e for e in range(8) if 1 << e <= max(1, min(128, n, 2 * pool // (3 * chunk))))
     return "pooled", lanes, max(1, pool // lanes)
 
 def order_of(view: View, mode: str, pool: int, seed: int, epoch: int, a: int = 0, b: int = 0) -> Order:

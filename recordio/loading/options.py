@@ -14,7 +14,7 @@ from recordio.execute.pool import default_workers
 
 AUTOTUNE = -1
 # Shuffled rows are gathered in blocks of so many raw bytes: one that is much smaller loses to numpy's calls.
-MAX_BLOCK_SIZE = 24 << 20
+MAX_BLOCK_SIZE = 18 << 20
 _MEMORY_PARTS = 8  # a block takes no more than this part of a budget
 DEFAULT_QUEUE_SIZE = 10  # batches, as PyDataset has it
 # What is mapped and waits, where no memory is given: bytes in all, or for each worker if that is more.

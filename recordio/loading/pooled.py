@@ -29,6 +29,7 @@ from recordio.schema import Column
 
 # Rows of a slot are those of the largest segment: where segments differ by more, they are kept apart.
 _MOST_SLOT_WASTE = 1.5
+_MOST_AT_ONCE = 16  # segments of a task: what is read for them is there at the same time
 
 
 @dataclass(slots=True)
@@ -67,9 +68,10 @@ class PooledRows:
         self._slot_rows = min(largest, 2 * int(order.lanes.lengths.max(initial=1)))
         self._in_slots = [has_slots and column.is_fixed and not column.optional for column in columns]
         self._has_pieces = not all(self._in_slots)
-        # What the windows hold, parts of chunks at the ends of them, and what is decoded ahead.
-        per_window = order.lanes.window / mean + 1.5
-        self._bank_slots = min(len(counts) + order.num_lanes, int(order.num_lanes * per_window) + ahead) + 1
+        # What the windows hold, parts of chunks at the ends of them, and what is decoded ahead: in one bank, from which
+        # a single `take` gathers. What is not used of it is not touched.
+        held = order.num_lanes * (order.lanes.window + mean) + ahead
+        self._bank_slots = min(len(counts) + order.num_lanes, int(held / mean)) + 1
         self._banks: list[list[Array | None]] = []
         self._free: list[int] = []
         self._epochs: dict[int, _Epoch] = {}
@@ -91,7 +93,8 @@ class PooledRows:
             new = used[state.slots[used] < 0]
             if len(new):
                 # Neighbours on the tape lie in the same file, perhaps.
-                for group in np.array_split(new, min(len(new), self._groups)):
+                num_groups = min(len(new), max(self._groups, -(-len(new) // _MOST_AT_ONCE)))
+                for group in np.array_split(new, num_groups):
                     names = group.tolist()
                     slots = [self._take_slot() for _ in names]
                     state.slots[group] = slots

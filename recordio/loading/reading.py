@@ -32,7 +32,7 @@ from recordio.loading.finishing import Finisher, num_bytes, stops_of
 from recordio.loading.mapping import Mapper, MapTask, check_picklable
 from recordio.loading.options import Options
 from recordio.loading.recipe import Share
-from recordio.loading.rows import Gathered, NumberedRows, Store, Wanted
+from recordio.loading.rows import Gathered, Store, Wanted
 from recordio.metering import Totals, processor_clock
 from recordio.plan.epoch import Span, Steps
 from recordio.rows import Rows
@@ -256,8 +256,10 @@ class Reading:
         records = min(_MAX_BLOCK_RECORDS, int(self.options.block_size / share.recipe.row_size))
         steps_at_once = max(1, records // local)
         threads = self.options.num_threads
-        store = share.store(self.stats, 2 * threads + 16)
-        ahead = self._blocks_ahead(store, steps_at_once, steps_at_once * local)
+        num_rows = steps_at_once * local
+        ahead = self._blocks_ahead(steps_at_once, num_rows)
+        # Behind those comes the one that is decoded, and windows that end within it.
+        store = share.store(self.stats, (ahead + 1) * num_rows + num_rows // 2)
         executor = make_executor(threads, False) if threads else Inline()
         planned: deque[tuple[Steps, Wanted, list[Future[Any]]]] = deque()
         under_way: deque[tuple[Steps, Wanted, Future[Gathered]]] = deque()
@@ -299,14 +301,14 @@ class Reading:
                 executor.shutdown(wait=True, cancel_futures=True)
                 store.close()
 
-    def _blocks_ahead(self, store: Store, num_steps: int, num_rows: int) -> int:
+    def _blocks_ahead(self, num_steps: int, num_rows: int) -> int:
         """Blocks of so many steps and rows that are gathered ahead: as far as steps and bytes are wanted."""
         ahead, queue_size, room = _BLOCKS_AHEAD, self.options.max_queue_size, self._rooms[0]
         if queue_size is not None:
             ahead = min(ahead, max(1, -(-queue_size // num_steps)))
         if room is not None:
             recipe = self.share.recipe
-            is_taken = not isinstance(store, NumberedRows) and all(c.is_fixed for c in recipe.schema.columns)
+            is_taken = not self.share.is_numbered and all(c.is_fixed for c in recipe.schema.columns)
             size = num_rows * recipe.row_size * (1 if is_taken else _SCATTERED)
             ahead = min(ahead, max(1, int(room / size)))
         return ahead

@@ -32,7 +32,6 @@ from recordio.metering import Totals
 from recordio.plan.epoch import by_epoch
 from recordio.plan.mixing import Array
 from recordio.plan.order import (
-    DEFAULT_POOL_SIZE,
     ExactOrder,
     Mode,
     Order,
@@ -183,10 +182,8 @@ class Recipe:
     def parameters(self, tape: Tape) -> OrderParameters:
         """Mode, lanes and window of a shuffle of the rows of a tape."""
         assert self.shuffle is not None
-        default_pool = max(1, int(DEFAULT_POOL_SIZE / max(1.0, self.reader.record_size)))
-        return resolve(
-            tape.num_records, len(tape), self.shuffle.mode, self.shuffle.pool, default_pool=default_pool
-        )
+        record_size = max(1.0, self.reader.record_size)
+        return resolve(tape.num_records, len(tape), self.shuffle.mode, self.shuffle.pool, record_size=record_size)
 
     @property
     def whole(self) -> Share:
@@ -353,11 +350,16 @@ class Share:
             if low < high
         ]
 
+    @property
+    def is_numbered(self) -> bool:
+        """Whether rows are read by their numbers, as they come; else the order says what to decode and keep."""
+        return self.order is None or not isinstance(self.recipe.reader, DataSetReader)
+
     def store(self, stats: Totals, ahead: int) -> Store:
         """Where the rows of one iteration come from.
 
         Args:
-            ahead: segments that may be decoded before they are needed.
+            ahead: rows that may be decoded before they are needed.
         """
         recipe = self.recipe
         reader = recipe.reader
@@ -382,7 +384,7 @@ class Share:
     def held_size(self) -> int:
         """Raw bytes that a shuffle of these rows holds, about; 0 where nothing is held."""
         order = self.order
-        if order is None or not isinstance(self.recipe.reader, DataSetReader):
+        if order is None or self.is_numbered:
             return 0
         held = order.num_records
         if isinstance(order, PooledOrder):

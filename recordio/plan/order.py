@@ -23,8 +23,9 @@ from recordio.plan.tape import Lanes, Segments, Tape
 
 Mode = Literal["auto", "exact", "pooled"]
 
-DEFAULT_POOL_SIZE = 256 << 20  # raw bytes
+DEFAULT_POOL_SIZE = 96 << 20  # raw bytes
 MAX_EXACT_RECORDS = 1 << 20  # of an order that is exact without being asked to
+MAX_EXACT_SIZE = 256 << 20  # raw bytes of one, where no pool is given
 MAX_LANES = 128
 _MAX_ENTRIES = 1 << 16  # of tables for all windows of an epoch, made once: 2 MiB; larger ones are made block by block
 _STRIDE = 1 << 14  # positions at a time: their intermediate arrays stay in a processor's own cache
@@ -40,7 +41,7 @@ class OrderParameters:
 
 
 def resolve(
-    num_records: int, num_chunks: int, mode: Mode = "auto", pool: int | None = None, *, default_pool: int
+    num_records: int, num_chunks: int, mode: Mode = "auto", pool: int | None = None, *, record_size: float
 ) -> OrderParameters:
     """Find mode, lanes and window.
 
@@ -48,13 +49,14 @@ def resolve(
         num_records: N.
         num_chunks: that hold one of them.
         pool: records, or None for the default.
-        default_pool: records that `DEFAULT_POOL_SIZE` holds.
+        record_size: raw bytes of a record on average.
     """
-    pool = default_pool if pool is None else pool
-    if mode == "exact" or (mode == "auto" and num_records <= min(MAX_EXACT_RECORDS, pool)):
+    most_exact = int(MAX_EXACT_SIZE / record_size) if pool is None else pool
+    if mode == "exact" or (mode == "auto" and num_records <= min(MAX_EXACT_RECORDS, most_exact)):
         return OrderParameters(mode="exact")
+    pool = max(1, int(DEFAULT_POOL_SIZE / record_size)) if pool is None else pool
     chunk = -(-num_records // max(1, num_chunks))
-    most = max(1, min(MAX_LANES, num_records, pool // max(1, chunk)))
+    most = max(1, min(MAX_LANES, num_records, 2 * pool // max(1, 3 * chunk)))
     lanes = 1 << (most.bit_length() - 1)
     return OrderParameters(mode="pooled", lanes=lanes, window=max(1, pool // lanes))
 

@@ -63,7 +63,7 @@ def test_a_pooled_epoch_has_every_row_once(shards, pool: int, seed: int, epoch: 
     """Over any sizes of shards and chunks, any pool, and any epoch (section 4)."""
     tape = tape_of(shards)
     total = tape.num_records
-    order = PooledOrder(tape, resolve(total, len(tape), "pooled", pool, default_pool=1), seed)
+    order = PooledOrder(tape, resolve(total, len(tape), "pooled", pool, record_size=1), seed)
     rows, segments = order.find(epoch, np.arange(total))
     assert sorted(rows.tolist()) == list(range(total))
     found = order.segments(epoch)
@@ -79,7 +79,7 @@ def test_a_window_holds_no_more_than_its_records(shards, pool: int, seed: int) -
     """At any time each lane is within one window: what is open never exceeds the pool (section 4)."""
     tape = tape_of(shards)
     total = tape.num_records
-    parameters = resolve(total, len(tape), "pooled", pool, default_pool=1)
+    parameters = resolve(total, len(tape), "pooled", pool, record_size=1)
     order = PooledOrder(tape, parameters, seed)
     assert parameters.lanes is not None and parameters.window is not None
     assert parameters.lanes * parameters.window <= max(pool, parameters.lanes)
@@ -93,7 +93,7 @@ def test_seeds_and_epochs_are_not_added() -> None:
     total = tape.num_records
     for make in (
         lambda seed: ExactOrder(total, seed),
-        lambda seed: PooledOrder(tape, resolve(total, len(tape), "pooled", 1000, default_pool=1), seed),
+        lambda seed: PooledOrder(tape, resolve(total, len(tape), "pooled", 1000, record_size=1), seed),
     ):
         orders = [tuple(make(seed).rows(epoch, np.arange(total)).tolist()) for seed in range(3) for epoch in range(3)]
         assert len(set(orders)) == 9
@@ -107,7 +107,7 @@ def test_seeds_and_epochs_are_not_added() -> None:
         ((1 << 20) + 1, 1000, "auto", None, ("pooled", 128, 15_625)),  # beyond about a million
         (100_000, 2_000, "auto", 10_000, ("pooled", 128, 78)),  # beyond the pool
         (100_000, 2_000, "exact", 10_000, ("exact", None, None)),
-        (1000, 10, "pooled", 500, ("pooled", 4, 125)),  # large chunks: fewer lanes
+        (1000, 10, "pooled", 500, ("pooled", 2, 250)),  # large chunks: fewer lanes
         (1000, 10, "pooled", 10, ("pooled", 1, 10)),  # a pool within a chunk
         (3, 3, "pooled", 100, ("pooled", 2, 50)),  # no more lanes than records
         (0, 0, "pooled", 5, ("pooled", 1, 5)),
@@ -115,7 +115,7 @@ def test_seeds_and_epochs_are_not_added() -> None:
 )
 def test_parameters_follow_from_the_index_and_the_arguments(num_records, num_chunks, mode, pool, expected) -> None:
     """Section 4."""
-    found = resolve(num_records, num_chunks, mode, pool, default_pool=2_000_000)
+    found = resolve(num_records, num_chunks, mode, pool, record_size=50.33164799)
     assert (found.mode, found.lanes, found.window) == expected
 
 
@@ -123,7 +123,7 @@ def test_lanes_refill_in_turn() -> None:
     """No batch meets more than a few new windows, though all chunks and lanes have the same size (section 4)."""
     tape = tape_of([[50] * 64] * 64)
     total = tape.num_records
-    parameters = resolve(total, len(tape), "pooled", 128 * 150, default_pool=1)
+    parameters = resolve(total, len(tape), "pooled", 128 * 150, record_size=1)
     assert (parameters.lanes, parameters.window) == (128, 150)
     order = PooledOrder(tape, parameters, 0)
     positions = np.arange(total)
@@ -145,7 +145,7 @@ from recordio.plan.tape import Tape
 start = time.perf_counter()
 chunks = np.arange(10**6)
 tape = Tape(shards=chunks // 1000, chunks=chunks % 1000, starts=chunks * 1000, counts=np.full(10**6, 1000))
-order = PooledOrder(tape, resolve(10**9, 10**6, default_pool=300_000), 0)
+order = PooledOrder(tape, resolve(10**9, 10**6, record_size=800), 0)
 order.rows(3, np.arange(999_999_000, 10**9))
 took = time.perf_counter() - start
 status = Path("/proc/self/status")  # getrusage would count the process that started this one
@@ -174,7 +174,7 @@ def test_shuffles_mix_classes_as_the_simulation_said() -> None:
     """100,000 records in 100 class-pure shards, chunks of 50, pool of 10,000, batches of 256 (the issue's figures)."""
     tape = tape_of([[50] * 20] * 100)
     total = tape.num_records
-    pooled = PooledOrder(tape, resolve(total, len(tape), "auto", 10_000, default_pool=1), 0)
+    pooled = PooledOrder(tape, resolve(total, len(tape), "auto", 10_000, record_size=1), 0)
     assert _entropy(pooled.rows(0, np.arange(total)) // 1000) > 6.0
     assert _chi2(pooled.rows(0, np.arange(total)) // 1000) < 6
     exact = ExactOrder(total, 0).rows(0, np.arange(total)) // 1000

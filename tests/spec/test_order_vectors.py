@@ -77,7 +77,7 @@ def test_parameters_and_pooled_order(case):
     tape = tape_in_view(case["layout"], case["step"])
     n = tape.num_records
     mode, lanes, window = case["resolved"]
-    parameters = resolve(n, len(tape), case["mode"], case["pool"], default_pool=1)
+    parameters = resolve(n, len(tape), case["mode"], case["pool"], record_size=1)
     assert parameters == OrderParameters(mode=mode, lanes=lanes, window=window)
     order = ExactOrder(n, case["seed"]) if mode == "exact" else PooledOrder(tape, parameters, case["seed"])
     assert order.rows(case["epoch"], np.arange(n)).tolist() == case["rows"]
