@@ -23,7 +23,7 @@ from recordio.plan.tape import Lanes, Segments, Tape
 
 Mode = Literal["auto", "exact", "pooled"]
 
-DEFAULT_POOL_SIZE = 96 << 20  # raw bytes
+DEFAULT_POOL_SIZE = 32 << 20  # raw bytes
 MAX_EXACT_RECORDS = 1 << 20  # of an order that is exact without being asked to
 MAX_EXACT_SIZE = 256 << 20  # raw bytes of one, where no pool is given
 MAX_LANES = 128
@@ -56,7 +56,7 @@ def resolve(
         return OrderParameters(mode="exact")
     pool = max(1, int(DEFAULT_POOL_SIZE / record_size)) if pool is None else pool
     chunk = -(-num_records // max(1, num_chunks))
-    most = max(1, min(MAX_LANES, num_records, 2 * pool // max(1, 3 * chunk)))
+    most = max(1, min(MAX_LANES, num_records, 4 * pool // max(1, chunk)))
     lanes = 1 << (most.bit_length() - 1)
     return OrderParameters(mode="pooled", lanes=lanes, window=max(1, pool // lanes))
 
