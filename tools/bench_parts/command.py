@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench_parts import limits_command
+from bench_parts import limits_command, profiles
 from bench_parts.environments import environment
 from bench_parts.peers import Peer, all_peers
 from bench_parts.report import Results, markdown, verdicts
@@ -27,6 +27,7 @@ _QUICK_WORKLOADS = ("small_images", "text", "clicks")
 _EXAMPLES = """examples:
   tools/bench --quick                                   five minutes: three small workloads, the most telling measures
   tools/bench --report tools/bench_parts/RESULTS.md     everything, and the report
+  tools/bench --profiles                                where our own time goes
   tools/bench --peers recordio Parquet --workloads text --measures in_order
   tools/bench --limits                                  ours against zstd, CRC and memory alone
   tools/bench --memory                                  resident memory of converting 2 GB from a generator
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             directory=fast, disk=disk, share=options.share, repeats=options.repeats, seed=options.seed,
         )  # fmt: skip
         try:
-            for result in run_all(plan):
+            for result in profiles.run_profiles(plan) if options.profiles else run_all(plan):
                 found.append(result)
                 progress(result, began)
             for point in run_scaling(plan) if options.scaling else ():
@@ -64,16 +65,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             print("interrupted: the report has what was measured up to here", file=sys.stderr)
     header = _header(arguments, options, on_tmpfs, time.monotonic() - began)
+    if options.profiles:
+        _give(profiles.markdown(found, header), options.report)
+        return 1 if any("error" in result for result in found) else 0
     results = Results(found, peers)
     missed = [one.what for one in verdicts(results) if not one.is_reached] + steeper_than_linear(points)
     if options.json:
         print(json.dumps({"settings": header, "cells": found, "scaling": points, "missed": missed}, indent=1))
     text = markdown(results, header, section(points, _plot(points, options.report)) if points else [])
-    if options.report is not None:
-        Path(options.report).write_text(text, "utf-8")
-    elif not options.json:
-        print(text)
+    if options.report is not None or not options.json:
+        _give(text, options.report)
     return 1 if missed else 0
+
+
+def _give(text: str, report: str | None) -> None:
+    if report is None:
+        print(text)
+    else:
+        Path(report).write_text(text, "utf-8")
 
 
 def _plot(points: Sequence[dict[str, Any]], report: str | None) -> str | None:
@@ -108,6 +117,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--scaling", action=argparse.BooleanOptionalAction,
         help="how time and memory grow with the data set; by default where nothing is left out",
     )  # fmt: skip
+    add("--profiles", action="store_true", help="instead: where our own time goes, workload by workload")
     add("--json", action="store_true", help="every cell, as one JSON object on stdout")
     add("--limits", action="store_true", help="ours against zstd, CRC and memory alone; has options of its own")
     add("--memory", action="store_true", help="resident memory of converting from a generator")
@@ -117,7 +127,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     wanted = options.measures or (_QUICK_MEASURES if options.quick else MEASURES)
     options.measures = [measure for measure in MEASURES if measure in wanted]  # what is read was written before
     if options.scaling is None:
-        options.scaling = not (options.quick or chosen)
+        options.scaling = not (options.quick or chosen or options.profiles)
     options.share = options.share or (_QUICK_SHARE if options.quick else 1.0)
     return options
 

@@ -27,8 +27,7 @@ class Recordio(Peer):
         self._loaders: dict[Any, Any] = {}  # as in training: one loader, epoch after epoch
         self.settings = (
             f"codec {codec}, all defaults (shards of 256 MiB); one loader for all epochs, "
-            "batch(256).with_options(workers=threads); shuffle() holds decoded what fits its pool of 256 MiB from the "
-            "first epoch on"
+            "batch(256).with_options(workers=threads); shuffle() holds what fits 256 MiB from its first epoch on"
         )
 
     def write(self, workload: Workload, path: str, threads: int) -> None:
