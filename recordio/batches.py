@@ -17,6 +17,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
+from recordio.adapted import Adapted
 from recordio.arguments import whole_number
 from recordio.errors import RequestError, SignatureError
 from recordio.loading.finishing import Finisher, Padding, padded_spec
@@ -33,7 +34,7 @@ from recordio.structure import CONTAINERS, children, rebuild
 
 
 @dataclass(frozen=True, eq=False)
-class Batches(RefusedOperators):
+class Batches(Adapted, RefusedOperators):
     """Batches of a data set, as a sequence. Made by `Dataset.batch` and `padded_batch`.
 
     Every batch has the structure of a record. Fixed-shape columns are arrays `[B, ...]`; `str`, `bytes` and ragged

@@ -22,6 +22,7 @@ from typing import Any, SupportsIndex, overload
 
 import numpy as np
 
+from recordio.adapted import Adapted
 from recordio.arguments import whole_number
 from recordio.batches import Batches, repeated
 from recordio.columns import Array, ColumnValues
@@ -56,7 +57,7 @@ class Shard:
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset(RefusedOperators):
+class Dataset(Adapted, RefusedOperators):
     """Records on disk, or in memory, as a sequence. Made by `recordio.open`, `from_tensors` and `from_tensor_slices`.
 
     Everything that comes back is writable and the caller's own. A data set can be pickled, and used from many threads
@@ -303,8 +304,8 @@ class Dataset(RefusedOperators):
             mode: "exact": any record may come at any place; all records in view are held in memory, decoded. "pooled":
                 many chunks from all over the data set are read at a time. "auto": exact for up to about a million
                 records, if they fit the pool that is given, or 256 MiB.
-            pool: records that are mixed at a time, under "pooled"; as many as 96 MiB hold, by default. Up to five
-                thirds of them are held, or some chunks.
+            pool: records that are mixed at a time, under "pooled"; as many as 32 MiB hold, by default. Whole
+                chunks are held for them: up to five times as many, or some chunks.
             reshuffle_each_iteration: False gives every epoch the same order, of which rows may be taken.
 
         Raises:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, SupportsIndex
 
+from recordio.adapted import Adapted
 from recordio.batches import Batches, batch_spec
 from recordio.distributed.context import InputContext, as_input_context
 from recordio.distributed.options import AutoShardPolicy, InputOptions, InputReplicationMode, as_policy
@@ -200,7 +201,7 @@ def _warn_of_idle_replicas(batch_size: int, num_replicas: int) -> None:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class DistributedDataset:
+class DistributedDataset(Adapted):
     """The part of every global batch that belongs to one input pipeline. Made by `recordio.distribute`.
 
     Iteration gives the structure of a record with a `PerReplica` at each leaf; not wrapped where there is one replica

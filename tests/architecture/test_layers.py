@@ -41,7 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("random_access",),
     ("writer", "reader"),
     ("memory", "zipped"),
-    ("loading.", "refusals"),
+    ("loading.", "refusals", "adapted"),
     ("dataset", "batches", "doors"),
     ("checks.",),
     ("distributed.", "convert."),

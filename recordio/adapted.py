@@ -1,0 +1,39 @@
+"""The way to the adapters: `ds.to_torch()` and the others, of data sets, of batches, and of what is distributed.
+
+An adapter stands above what it adapts, and needs its framework; so it is found by its name, when it is asked for.
+
+Spec: spec/adapters.md.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+
+class Adapted:
+    """Gives what a framework's own loops take."""
+
+    def to_keras(self, **options: Any) -> Any:
+        """A `keras.utils.PyDataset`; see `recordio.adapters.keras.to_keras`."""
+        return _adapter("keras").to_keras(self, **options)
+
+    def to_tf(self) -> Any:
+        """A `tf.data.Dataset`; see `recordio.adapters.tensorflow.to_tf`."""
+        return _adapter("tensorflow").to_tf(self)
+
+    def to_torch(self) -> Any:
+        """A `torch.utils.data.Dataset`; see `recordio.adapters.torch.to_torch`."""
+        return _adapter("torch").to_torch(self)
+
+    def to_jax(self, sharding: Any = None, **options: Any) -> Any:
+        """Batches of `jax.Array`; see `recordio.adapters.jax.to_jax`."""
+        return _adapter("jax").to_jax(self, sharding, **options)
+
+    def to_grain(self) -> Any:
+        """A `grain.RandomAccessDataSource`; see `recordio.adapters.grain.to_grain`."""
+        return _adapter("grain").to_grain(self)
+
+
+def _adapter(name: str) -> Any:
+    return import_module(f"recordio.adapters.{name}")

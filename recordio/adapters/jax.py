@@ -1,0 +1,122 @@
+"""JAX: batches as global arrays, each process reading the part that its devices hold.
+
+    mesh = jax.make_mesh((8,), ("data",))
+    for batch in loader.to_jax(NamedSharding(mesh, PartitionSpec("data"))): ...
+
+Which rows of a batch a process needs follows from the sharding: processes that hold the same rows (a model-parallel
+mesh) read the same, others read other parts. Shapes are the same at every step and on every process.
+
+Spec: spec/adapters.md, section 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from recordio.adapters.leaves import check_batched, dense, map_leaves
+from recordio.batches import Batches
+from recordio.distributed.context import InputContext
+from recordio.distributed.dataset import DistributedDataset, distribute
+from recordio.distributed.values import experimental_local_results
+from recordio.errors import RequestError
+
+
+def to_jax(loader: Any, sharding: Any = None, *, remainder: str = "pad") -> JaxBatches:
+    """Batches of `jax.Array`.
+
+    Args:
+        loader: batched by the size of a global batch, which the sharding divides.
+        sharding: of every array; its first axis is that of the batch. By default one device of this process.
+        remainder: "pad": a last batch that is short is filled up, and every step is (batch, mask). "drop": it is left
+            out; the default after drop_remainder=True.
+
+    Raises:
+        RequestError: not batched, a size that the sharding does not divide, or text.
+    """
+    check_batched(loader, "to_jax", Batches)
+    if sharding is None:
+        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    if remainder not in ("pad", "drop"):
+        raise RequestError(
+            f"remainder is {remainder!r}: shapes would differ from step to step", advice="Use 'pad' or 'drop'"
+        )
+    remainder = "drop" if loader.drop_remainder else remainder
+    return JaxBatches(loader, sharding, remainder)
+
+
+class JaxBatches:
+    """One pass over the data set for every iteration; made by `to_jax`."""
+
+    def __init__(self, loader: Batches, sharding: Any, remainder: str) -> None:
+        self._sharding = sharding
+        self._batch_size = loader.batch_size
+        context = _context(sharding, loader.batch_size)
+        self.dataset: DistributedDataset = distribute(loader, context, remainder=remainder)  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __iter__(self) -> Iterator[Any]:
+        for step in self.dataset:
+            parts = experimental_local_results(step)
+            yield map_leaves(_joined(parts), self._global)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make `epoch` the one that comes next; on every process."""
+        self.dataset.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As `DistributedDataset.state_dict`: the same on every process."""
+        return self.dataset.state_dict()
+
+    def load_state_dict(self, states: Any) -> None:
+        """As `DistributedDataset.load_state_dict`; the number of processes may be another."""
+        self.dataset.load_state_dict(states)
+
+    def _global(self, local: np.ndarray[Any, Any]) -> jax.Array:
+        shape = (self._batch_size, *local.shape[1:])
+        return jax.make_array_from_process_local_data(self._sharding, local, shape)
+
+
+def _context(sharding: Any, batch_size: int) -> InputContext:
+    """Which part of every batch this process reads: the rows that its devices hold."""
+    rows: dict[int, set[tuple[int, int]]] = {}
+    try:
+        places = sharding.devices_indices_map((batch_size,))
+    except ValueError as error:
+        raise RequestError(
+            f"the sharding does not divide batches of {batch_size}: {error}", advice="Choose another batch size"
+        ) from None
+    for device, (part,) in places.items():
+        start, stop, _ = part.indices(batch_size)
+        rows.setdefault(device.process_index, set()).add((start, stop))
+    spans = {process: (min(parts)[0], max(stop for _, stop in parts)) for process, parts in rows.items()}
+    own = spans.get(jax.process_index())
+    if own is None:
+        raise RequestError("no device of this process is in the sharding")
+    different = sorted(set(spans.values()))
+    sizes = {stop - start for start, stop in different}
+    if len(sizes) > 1 or sum(stop - start for start, stop in different) != batch_size:
+        raise RequestError(
+            f"processes hold the rows {different} of a batch, which are no equal parts of it",
+            advice="Order the devices of the mesh so that those of a process are neighbours along the batch axis",
+        )
+    return InputContext(len(different), different.index(own), len(different))
+
+
+def _joined(parts: Any) -> Any:
+    (only,) = parts  # a pipeline feeds one replica
+    return map_leaves(only, _numeric)
+
+
+def _numeric(value: Any) -> np.ndarray[Any, Any]:
+    found = dense(value)
+    if found.dtype == object:
+        raise RequestError(
+            "text is nothing that a device holds", advice="Leave it out: ds.select_columns(names)"
+        )
+    return found

@@ -1,0 +1,114 @@
+"""PyTorch: records and batches as tensors, in the process and in workers (spec/adapters.md, section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import recordio
+from tests.laws.data_sets import fresh_directory
+
+torch = pytest.importorskip("torch")
+
+from torch.utils.data import DataLoader, RandomSampler  # noqa: E402  after the check that it is there
+
+from recordio.adapters.torch import TorchRecords  # noqa: E402
+
+NUM_RECORDS = 203
+
+
+@pytest.fixture(scope="module")
+def path() -> Iterator[Path]:
+    with fresh_directory() as directory:
+        records = {
+            "id": np.arange(NUM_RECORDS),
+            "image": np.arange(NUM_RECORDS * 4, dtype=np.uint8).reshape(-1, 2, 2) % 251,
+        }
+        recordio.convert(recordio.from_tensor_slices(records), directory / "set", num_shards=3, chunk_size=300)
+        yield directory / "set"
+
+
+def ids(batches: Any) -> list[int]:
+    return [number for batch in batches for number in batch["id"].tolist()]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("collate", [None, TorchRecords.collate])
+def test_a_dataloader_reads_records(path: Path, num_workers: int, collate: Any) -> None:
+    """In its own order, with its own sampler, with its own collate function and with ours."""
+    records = recordio.open(path).to_torch()
+    assert len(records) == NUM_RECORDS and records[5]["id"] == 5
+    sampler = RandomSampler(records)
+    loader = DataLoader(records, batch_size=16, num_workers=num_workers, collate_fn=collate, sampler=sampler)
+    batches = list(loader)
+    assert sorted(ids(batches)) == list(range(NUM_RECORDS))
+    assert all(batch["image"].dtype == torch.uint8 and batch["image"].shape[1:] == (2, 2) for batch in batches)
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_workers_share_the_batches_of_an_epoch(path: Path, context: str, is_kept: bool) -> None:
+    """Two workers give together what one process gives, epoch after epoch, and after set_epoch."""
+    def make() -> Any:
+        return recordio.open(path).shuffle(seed=5).batch(16).to_torch()
+
+    alone, shared = make(), make()
+    own = [ids(alone) for _ in range(3)]
+    assert len(set(map(tuple, own))) == 3
+    loader = DataLoader(
+        shared, batch_size=None, num_workers=2, multiprocessing_context=context, persistent_workers=is_kept
+    )
+    assert [ids(loader) for _ in range(2)] == own[:2]
+    shared.set_epoch(1)
+    assert ids(loader) == own[1]
+    assert ids(loader) == own[2]
+
+
+def test_batches_go_on_from_a_state(path: Path) -> None:
+    """In the middle of an epoch, in another process's loader with another batch size."""
+    first = recordio.open(path).shuffle(seed=5).batch(16).to_torch()
+    iterator = iter(first)
+    seen = ids(next(iterator) for _ in range(4))
+    second = recordio.open(path).shuffle(seed=5).batch(10).to_torch()
+    second.load_state_dict(first.state_dict())
+    rest = ids(DataLoader(second, batch_size=None))
+    assert sorted(seen + rest) == list(range(NUM_RECORDS))
+
+
+def test_tensors_are_the_callers_own(path: Path) -> None:
+    """They share the memory of the batch, which nobody else has: scribbling changes nothing that is read later."""
+    loader = recordio.open(path).batch(64).to_torch()
+    for batch in loader:
+        batch["image"].fill_(7)
+    again = torch.cat([batch["image"] for batch in loader])
+    assert again.tolist() == recordio.open(path).batch(NUM_RECORDS)[0]["image"].tolist()
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_each_process_reads_its_part(path: Path, world_size: int) -> None:
+    """Together every record once, in as many steps on each."""
+    parts = [
+        recordio.distribute(
+            recordio.open(path).shuffle(seed=1).batch(32), recordio.InputContext(world_size, rank, world_size)
+        ).to_torch()
+        for rank in range(world_size)
+    ]
+    batches = [list(part) for part in parts]
+    assert len({len(one) for one in batches}) == 1
+    assert sorted(number for one in batches for number in ids(one)) == list(range(NUM_RECORDS))
+
+
+def test_what_torch_has_no_type_for_is_said(tmp_path: Path) -> None:
+    """Ragged columns are to be padded; text comes as a list."""
+    rows = [{"words": "ab" * n, "values": np.arange(n)} for n in range(5)]
+    spec = {"words": recordio.TensorSpec((), "str"), "values": recordio.TensorSpec((None,), "int64")}
+    recordio.convert(lambda: iter(rows), tmp_path / "set", output_signature=spec)
+    ds = recordio.open(tmp_path / "set")
+    with pytest.raises(recordio.RequestError, match="padded_batch"):
+        next(iter(ds.batch(5).to_torch()))
+    batch = next(iter(ds.padded_batch(5).to_torch()))
+    assert batch["values"].shape == (5, 4) and batch["words"][2] == "abab"
