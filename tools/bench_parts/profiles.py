@@ -2,9 +2,9 @@
 
     tools/bench --profiles --report tools/bench_parts/PROFILES.md
 
-One thread is the caller's own (`workers=0`), so that the profiler sees all of the work. It costs time of its own
-wherever many small functions are called: shares say where to look, and the table of the report how fast it is. Each
-profile is made in a process of its own, of the second time that it is done.
+Reading on one thread is the caller's own work (`workers=0`); a writer has a thread besides, which is profiled, too. The
+profiler costs time of its own wherever many small functions are called: shares say where to look, and the table of the
+report how fast it is. Each profile is made in a process of its own, of the second time that it is done.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ import os
 import pstats
 import shutil
 import sys
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,7 @@ TITLES = {
 _LEAST, _MOST = 0.03, 7  # of the time; so many functions
 _NUM_SINGLES, _NUM_OPENED = 512, 5
 _OPEN_WORKLOAD = "small_images"
+_WAITING = ("<method 'acquire' of '_thread.lock' objects>", "<method 'get' of '_queue.SimpleQueue' objects>")
 
 
 def run_profiles(plan: Plan) -> Iterator[dict[str, Any]]:
@@ -102,7 +106,8 @@ def main() -> None:
     peer, workload = find_peer(request["module"], request["peer"]), Workload.open(request["workload"])
     path, measure = request["path"], request["measure"]
     if measure == "write":
-        found = _threads_of(lambda threads: _written(peer, workload, path, threads))
+        numbers = count()
+        found = _threads_of(lambda threads: _written(peer, workload, f"{path}/{next(numbers)}", max(1, threads)))
     elif measure == "open":
         os.makedirs(path)
         peer.write_shards(workload, path, OPEN_SHARDS)
@@ -121,7 +126,6 @@ def main() -> None:
 
 
 def _written(peer: Peer, workload: Workload, path: str, threads: int) -> None:
-    shutil.rmtree(path, ignore_errors=True)
     os.makedirs(path)
     peer.write(workload, path, threads)
 
@@ -156,13 +160,33 @@ def _threads_of(run: Callable[[int], object]) -> dict[str, Any]:
 def _profile(run: Callable[[], object]) -> dict[str, Any]:
     run()  # libraries are loaded, memory and caches are as they are from then on
     profile = cProfile.Profile()
-    profile.runcall(run)
+    with _threads_profiled() as profiles:
+        profile.runcall(run)
     spent: dict[str, float] = defaultdict(float)
-    for (file, _, function), (_, _, own, _, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
-        spent[_name(file, function)] += own
+    for one in (profile, *profiles):
+        for (file, _, function), (_, _, own, _, _) in pstats.Stats(one).stats.items():  # type: ignore[attr-defined]
+            if function not in _WAITING:
+                spent[_name(file, function)] += own
     total = sum(spent.values())
     parts = sorted(((name, own / total) for name, own in spent.items()), key=lambda part: -part[1])
     return {"parts": [part for part in parts[:_MOST] if part[1] >= _LEAST]}
+
+
+@contextmanager
+def _threads_profiled() -> Iterator[list[cProfile.Profile]]:
+    """Threads that are started meanwhile, too: a writer has one at least."""
+    profiles: list[cProfile.Profile] = []
+    run = threading.Thread.run
+
+    def profiled(thread: threading.Thread) -> None:
+        profiles.append(cProfile.Profile())
+        profiles[-1].runcall(run, thread)
+
+    threading.Thread.run = profiled  # type: ignore[method-assign, assignment]
+    try:
+        yield profiles
+    finally:
+        threading.Thread.run = run  # type: ignore[method-assign]
 
 
 def _name(file: str, function: str) -> str:
@@ -172,7 +196,8 @@ def _name(file: str, function: str) -> str:
     words = function.strip("{}<>").split()
     if words[0] == "method":  # {method 'take' of 'numpy.ndarray' objects}
         return f"{words[3].strip(chr(39)).rsplit('.', 1)[-1]}.{words[1].strip(chr(39))}"
-    return words[-1].rsplit(".", 1)[-1]
+    found = next((word for word in reversed(words) if not word.startswith(("0x", "at"))), "built-in")
+    return found.rsplit(".", 1)[-1]
 
 
 if __name__ == "__main__":

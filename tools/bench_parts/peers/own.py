@@ -105,12 +105,12 @@ def _signature(workload: Workload) -> dict[str, Any]:
 
 
 def _batch(workload: Workload, column: Column, start: int, stop: int) -> Any:
-    """Values [start, stop): an array of a fixed column, else a Ragged over a copy."""
+    """Values [start, stop): of a fixed column as they are, as Arrow is given them, else a Ragged over a copy."""
     from recordio import Ragged
 
     values = workload.values[column.name]
     if column.kind == "fixed":
-        return np.array(values[start:stop])
+        return values[start:stop].view(np.ndarray)
     offsets = workload.offsets[column.name][start : stop + 1]
     part = np.array(values[offsets[0] : offsets[-1]])
     offsets = offsets - offsets[0]
