@@ -106,8 +106,8 @@ def main() -> None:
     peer, workload = find_peer(request["module"], request["peer"]), Workload.open(request["workload"])
     path, measure = request["path"], request["measure"]
     if measure == "write":
-        numbers = count()
-        found = _threads_of(lambda threads: _written(peer, workload, f"{path}/{next(numbers)}", max(1, threads)))
+        ordinals = count()
+        found = _threads_of(lambda threads: _written(peer, workload, f"{path}/{next(ordinals)}", max(1, threads)))
     elif measure == "open":
         os.makedirs(path)
         peer.write_shards(workload, path, OPEN_SHARDS)
