@@ -112,7 +112,10 @@ class KerasBatches(keras.utils.PyDataset):  # type: ignore[misc]
             self._is_complete = False
 
     def callback(self) -> keras.callbacks.Callback:
-        """Keeps the epoch that of `fit`, also after `initial_epoch` or `BackupAndRestore`; for the callbacks of fit."""
+        """Keeps the epoch that of `fit`, also after `initial_epoch` or `BackupAndRestore`; for the callbacks of fit.
+
+        A `fit` that begins at an epoch which was read already goes on with the one that comes next.
+        """
         return _EpochCallback(self)
 
     def follow(self, epoch: int, num_steps: int | None) -> None:
@@ -156,10 +159,17 @@ class _EpochCallback(keras.callbacks.Callback):  # type: ignore[misc]
     def __init__(self, dataset: KerasBatches) -> None:
         super().__init__()
         self._dataset = dataset
+        self._before: int | None = None  # epochs that were read before this fit
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        del logs
+        self._before = None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         del logs
-        self._dataset.follow(epoch, (self.params or {}).get("steps"))
+        if self._before is None:
+            self._before = max(0, self._dataset.epoch - epoch)
+        self._dataset.follow(self._before + epoch, (self.params or {}).get("steps"))
 
     def on_train_end(self, logs: Any = None) -> None:
         del logs

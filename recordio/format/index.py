@@ -14,6 +14,7 @@ import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from recordio.errors import ChecksumError, MalformedError, MismatchError, TruncatedError
@@ -29,6 +30,7 @@ _HEAD = struct.Struct("<IIII")
 _ENTRY = struct.Struct("<16s32sQQQIIII")
 _U32 = struct.Struct("<I")
 SHARD_NAME = re.compile(r"shard-([0-9]{5,7})-[0-9a-f]{8}\.rio", re.ASCII)
+_SHARD_NAMES = re.compile(rf"(?:{SHARD_NAME.pattern}\n)*", re.ASCII)
 
 
 class ShardEntry(NamedTuple):
@@ -116,16 +118,14 @@ def decode_index(data: Buffer) -> Index:
             advice="Restore the index; the shards still open one by one",
         )  # fmt: skip
     schema, metadata, shards = _decode_head(head, num_shards)
-    if sum(shard.num_records for shard in shards) != num_records:
+    if sum([shard.num_records for shard in shards]) != num_records:
         raise MalformedError("the shards of the index do not add up to its records", offset=INDEX_HEADER_SIZE)
     if data_set_fingerprint(schema, [shard.digest for shard in shards]) != fingerprint:
         raise MismatchError("the fingerprint of the index is not that of its shards", offset=40)
     place = layout.align(INDEX_HEADER_SIZE + head_size)
-    tables = []
-    for shard in shards:
-        end = place + CHUNK_ENTRY_SIZE * shard.num_chunks
-        tables.append(view[place:end])
-        place = end
+    ends = list(accumulate([CHUNK_ENTRY_SIZE * shard.num_chunks for shard in shards], initial=place))
+    tables = [view[start:stop] for start, stop in pairwise(ends)]
+    place = ends[-1]
     if place != len(data):
         kind = TruncatedError if place > len(data) else MalformedError
         raise kind(f"the index has {len(data)} bytes; its chunk tables end at {place}", offset=min(place, len(data)))
@@ -172,22 +172,28 @@ def _decode_head(head: memoryview, num_shards: int) -> tuple[bytes, bytes, list[
         or metadata_end + names_size != len(head)
     ):
         raise MalformedError(f"the parts of the index head do not fill its {len(head)} bytes", offset=INDEX_HEADER_SIZE)
-    names = bytes(head[metadata_end:])
-    shards = []
-    place = 0
-    is_name = SHARD_NAME.fullmatch
-    for ordinal, fields in enumerate(_ENTRY.iter_unpack(head[_HEAD.size : entries_end])):
-        identity, shard_digest, file_size, num_records, raw_size, num_chunks, table_crc, name_size, _ = fields
-        name = names[place : place + name_size].decode("utf-8", "replace")
-        place += name_size
-        # A name with a directory in it would let an index point outside its data set.
-        if not name.startswith(f"shard-{ordinal:05d}-") or is_name(name) is None:
-            raise MalformedError(f"{name!r} is no name for shard {ordinal}", shard=ordinal, offset=INDEX_HEADER_SIZE)
-        if num_chunks > layout.MAX_CHUNKS:
-            raise MalformedError(f"a shard of {num_chunks} chunks", shard=ordinal, offset=INDEX_HEADER_SIZE)
-        shards.append(
-            ShardEntry(name, identity, shard_digest, file_size, num_records, raw_size, num_chunks, table_crc)
-        )
-    if place != names_size:
+    columns = zip(*_ENTRY.iter_unpack(head[_HEAD.size : entries_end]), strict=True)
+    identities, digests, file_sizes, num_records, raw_sizes, num_chunks, table_crcs, name_sizes, _ = columns
+    ends = list(accumulate(name_sizes, initial=0))
+    if ends[-1] != names_size:
         raise MalformedError("the shard names of the index do not fill their place", offset=INDEX_HEADER_SIZE)
+    text = str(head[metadata_end:], "latin-1")  # a character for each byte; what is no ASCII is no name
+    names = [text[start:stop] for start, stop in pairwise(ends)]
+    # A name with a directory in it would let an index point outside its data set.
+    # All at once, as most are; one by one where the ordinals have more digits, or to say which is wrong.
+    beginnings = "".join(map("shard-%05d-".__mod__, range(num_shards)))
+    are_in_turn = "".join([name[:12] for name in names]) == beginnings
+    if not are_in_turn or "\n" in text or not _SHARD_NAMES.fullmatch("\n".join([*names, ""])):
+        for ordinal, name in enumerate(names):
+            if not name.startswith(f"shard-{ordinal:05d}-") or SHARD_NAME.fullmatch(name) is None:
+                raise MalformedError(
+                    f"{name!r} is no name for shard {ordinal}", shard=ordinal, offset=INDEX_HEADER_SIZE
+                )
+    if max(num_chunks) > layout.MAX_CHUNKS:
+        ordinal = num_chunks.index(max(num_chunks))
+        raise MalformedError(f"a shard of {num_chunks[ordinal]} chunks", shard=ordinal, offset=INDEX_HEADER_SIZE)
+    entries = zip(
+        names, identities, digests, file_sizes, num_records, raw_sizes, num_chunks, table_crcs, strict=True
+    )
+    shards = [*map(ShardEntry._make, entries)]
     return bytes(head[entries_end:schema_end]), bytes(head[schema_end:metadata_end]), shards

@@ -27,6 +27,8 @@ def counting_model(num_records):
 
 
 def main(path):
+    import keras
+
     found = {}
     ds = recordio.open(path)
     for shuffle in ("no", "exact", "pooled"):
@@ -42,6 +44,11 @@ def main(path):
                 counts = np.asarray(model.get_weights()[0]).round(3)
                 name = f"{shuffle}, {workers} workers, processes {processes}, told {told}"
                 found[name] = {"counts": np.unique(-counts).tolist(), "epoch": train.epoch}
+    train, epochs = ds.shuffle(seed=3).batch(7).to_keras(x="id", y="label"), []
+    spy = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: epochs.append(train.epoch))
+    for first in (3, 0):
+        model.fit(train, initial_epoch=first, epochs=first + 2, callbacks=[train.callback(), spy], verbose=0)
+    found["epochs"] = epochs
     model.set_weights([np.arange(len(ds), dtype="float32")[:, None]])
     found["predict"] = np.asarray(model.predict(ds.batch(7).to_keras(x="id"), verbose=0)).reshape(-1).tolist()
     print(json.dumps(found))

@@ -46,6 +46,8 @@ def test_every_epoch_trains_on_every_record_once(path: Path, backend: str) -> No
     """Two epochs: every weight was moved twice; shuffled or not, on none, two threads and two processes."""
     found = run_script(backend, path)
     assert sorted(found.pop("predict")) == list(range(NUM_RECORDS))
+    # From the epoch that fit names; a second fit goes on.
+    assert found.pop("epochs") == [3, 4, 5, 6]
     for what, one in found.items():
         assert one["counts"] == [2.0], what
         if "told True" in what:
