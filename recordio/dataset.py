@@ -305,7 +305,7 @@ class Dataset(Adapted, RefusedOperators):
                 many chunks from all over the data set are read at a time. "auto": exact for up to about a million
                 records, if they fit the pool that is given, or 256 MiB.
             pool: records that are mixed at a time, under "pooled"; as many as 32 MiB hold, by default. Whole
-                chunks are held for them: up to five times as many, or some chunks.
+                chunks are held for them: up to twice as many, by default five times, or some chunks.
             reshuffle_each_iteration: False gives every epoch the same order, of which rows may be taken.
 
         Raises:

@@ -86,9 +86,10 @@ def parameters(
     most_exact = 2**28 * n // raw_size if pool is None else pool
     if mode == "exact" or (mode == "auto" and n <= 2**20 and n <= most_exact):
         return "exact", None, None
+    lanes_of_chunk = 4 if pool is None else 1
     pool = max(1, 2**25 * n // raw_size) if pool is None else pool
     chunk = -(-n // num_chunks)
-    lanes = max(1 << e for e in range(8) if 1 << e <= max(1, min(128, n, 4 * pool // chunk)))
+    lanes = max(1 << e for e in range(8) if 1 << e <= max(1, min(128, n, lanes_of_chunk * pool // chunk)))
     return "pooled", lanes, max(1, pool // lanes)
 
 def order_of(view: View, mode: str, pool: int, seed: int, epoch: int, a: int = 0, b: int = 0) -> Order:

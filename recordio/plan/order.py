@@ -27,6 +27,7 @@ DEFAULT_POOL_SIZE = 32 << 20  # raw bytes
 MAX_EXACT_RECORDS = 1 << 20  # of an order that is exact without being asked to
 MAX_EXACT_SIZE = 256 << 20  # raw bytes of one, where no pool is given
 MAX_LANES = 128
+_DEFAULT_LANES_OF_CHUNK = 4  # for each chunk that the default pool holds: windows are a quarter of one
 _MAX_ENTRIES = 1 << 16  # of tables for all windows of an epoch, made once: 2 MiB; larger ones are made block by block
 _STRIDE = 1 << 14  # positions at a time: their intermediate arrays stay in a processor's own cache
 
@@ -54,9 +55,13 @@ def resolve(
     most_exact = int(MAX_EXACT_SIZE / record_size) if pool is None else pool
     if mode == "exact" or (mode == "auto" and num_records <= min(MAX_EXACT_RECORDS, most_exact)):
         return OrderParameters(mode="exact")
-    pool = max(1, int(DEFAULT_POOL_SIZE / record_size)) if pool is None else pool
-    chunk = -(-num_records // max(1, num_chunks))
-    most = max(1, min(MAX_LANES, num_records, 4 * pool // max(1, chunk)))
+    chunk = max(1, -(-num_records // max(1, num_chunks)))
+    if pool is None:
+        pool = max(1, int(DEFAULT_POOL_SIZE / record_size))
+        most = _DEFAULT_LANES_OF_CHUNK * pool // chunk
+    else:
+        most = pool // chunk
+    most = max(1, min(MAX_LANES, num_records, most))
     lanes = 1 << (most.bit_length() - 1)
     return OrderParameters(mode="pooled", lanes=lanes, window=max(1, pool // lanes))
 

@@ -107,7 +107,7 @@ def test_seeds_and_epochs_are_not_added() -> None:
         ((1 << 20) + 1, 1000, "auto", None, ("pooled", 128, 15_625)),  # beyond about a million
         (100_000, 2_000, "auto", 10_000, ("pooled", 128, 78)),  # beyond the pool
         (100_000, 2_000, "exact", 10_000, ("exact", None, None)),
-        (1000, 10, "pooled", 500, ("pooled", 16, 31)),  # large chunks: fewer lanes
+        (1000, 10, "pooled", 500, ("pooled", 4, 125)),  # large chunks: fewer lanes
         (1000, 10, "pooled", 10, ("pooled", 1, 10)),  # a pool within a chunk
         (3, 3, "pooled", 100, ("pooled", 2, 50)),  # no more lanes than records
         (0, 0, "pooled", 5, ("pooled", 1, 5)),
