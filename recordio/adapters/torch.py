@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import Dataset as MapDataset
 from torch.utils.data import IterableDataset, get_worker_info
 
-from recordio.adapters.leaves import map_leaves
+from recordio.adapters.leaves import dense, map_leaves
 from recordio.batches import Batches
 from recordio.dataset import Dataset
 from recordio.distributed.dataset import DistributedDataset
@@ -135,20 +135,11 @@ def tensor(value: Any) -> Any:
     """
     if isinstance(value, PerReplica):
         return tensor(value.values[0])
-    if isinstance(value, Ragged):
-        if value.dtype in ("str", "bytes"):
-            return value.to_list()
-        raise RequestError(
-            f"rows of a {value.dtype} column differ in size, and a tensor is dense",
-            advice="Pad them: ds.padded_batch(n, padded_shapes=...) instead of ds.batch(n)",
-        )
-    if isinstance(value, np.ma.MaskedArray):
-        raise RequestError(
-            "a column has missing values (None), which a tensor does not have",
-            advice="Fill them in a map: ds.map(fn)",
-        )
-    if isinstance(value, np.ndarray) and value.dtype != object:
-        return torch.from_numpy(value)
+    if isinstance(value, Ragged) and value.dtype in ("str", "bytes"):
+        return value.to_list()
     if isinstance(value, np.generic):
-        return torch.from_numpy(np.array(value))
-    return value.tolist() if isinstance(value, np.ndarray) else value
+        value = np.array(value)
+    if not isinstance(value, Ragged | np.ndarray):
+        return value  # of a single record: text, an object, or nothing
+    found = dense(value)
+    return found.tolist() if found.dtype == object else torch.from_numpy(found)
