@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import recordio
+from recordio.plan.order import OrderParameters
 from tests.laws.data_sets import fresh_directory
 
 NUM_RECORDS, NUM_SHARDS = 1_000_003, 64
@@ -50,6 +51,23 @@ def test_no_number_of_pipelines_is_awkward(million: Path, batch_size: int) -> No
         shares[num_pipelines] = max(one.share for one in plan.pipelines) * num_pipelines
         assert max(len(one.shards) for one in plan.pipelines) <= 1.3 * NUM_SHARDS / num_pipelines + 2
     assert max(shares.values()) <= 1.3, shares
+
+
+@pytest.mark.parametrize(("lanes", "most"), [(128, 1.25), (64, 1.41), (32, 1.79)])
+def test_fewer_lanes_cost_awkward_numbers_of_pipelines_more(
+    million: Path, monkeypatch: pytest.MonkeyPatch, lanes: int, most: float
+) -> None:
+    """What P times the share of the chunks comes to, that a pipeline decodes (spec/order.md, section 4)."""
+    parameters = OrderParameters(mode="pooled", lanes=lanes, window=62)
+    monkeypatch.setattr("recordio.loading.recipe.resolve", lambda *_args, **_options: parameters)
+    dataset = recordio.open(million).shuffle(seed=1, mode="pooled")
+    shares = [
+        num_pipelines * one.share
+        for batch_size in (100, 250)
+        for num_pipelines in (11, 13, 14)
+        for one in recordio.plan_reading(dataset.batch(batch_size), num_pipelines).pipelines
+    ]
+    assert max(shares) == pytest.approx(most, abs=0.01)
 
 
 def test_plans_say_what_reading_does(million: Path, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recordio.plan.mixing import key, mix, permute, reverse_bits
-from recordio.plan.order import ExactOrder, PooledOrder, resolve
+from recordio.plan.order import ExactOrder, OrderParameters, PooledOrder, resolve
+from recordio.plan.quality import measure_shuffle
 from tests.plan.layouts import shapes, tape_of
 
 seeds = st.integers(0, 2**64 - 1)
@@ -117,6 +118,16 @@ def test_parameters_follow_from_the_index_and_the_arguments(num_records, num_chu
     """Section 4."""
     found = resolve(num_records, num_chunks, mode, pool, record_size=16.777216)
     assert (found.mode, found.lanes, found.window) == expected
+
+
+@pytest.mark.parametrize(("lanes", "bits"), [(128, 6.57), (64, 6.03), (32, 5.03)])
+@pytest.mark.parametrize("window", [12, 25, 50, 100])
+def test_it_is_lanes_that_mix_and_hardly_the_length_of_windows(lanes: int, bits: float, window: int) -> None:
+    """100 shards of one class each, in chunks of 50: bits of the classes of 256 records (section 4)."""
+    tape = tape_of([[50] * 20] * 100)
+    order = PooledOrder(tape, OrderParameters(mode="pooled", lanes=lanes, window=window), 1)
+    classes = order.rows(0, np.arange(tape.num_records)) // 1000
+    assert measure_shuffle(classes, batch_size=256).batch_entropy == pytest.approx(bits, abs=0.03)
 
 
 def test_lanes_refill_in_turn() -> None:
