@@ -35,7 +35,7 @@ def to_jax(loader: Any, sharding: Any = None, *, remainder: str = "pad") -> JaxB
             out; the default after drop_remainder=True.
 
     Raises:
-        RequestError: not batched, a size that the sharding does not divide, or text.
+        RequestError: not batched, or a size that the sharding does not divide. Text, with the first batch.
     """
     check_batched(loader, "to_jax", Batches)
     if sharding is None:
