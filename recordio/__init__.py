@@ -54,8 +54,8 @@ if TYPE_CHECKING:
         TruncatedError,
         WorkerError,
     )
-    from recordio.loading.loader import LoaderIterator
     from recordio.loading.options import AUTOTUNE
+    from recordio.loading.passes import LoaderIterator
     from recordio.progress import Progress
     from recordio.rows import LostRange
     from recordio.schema import Schema
@@ -79,7 +79,7 @@ _HOMES = {
     "recordio.distributed.options": ("AutoShardPolicy", "InputOptions", "InputReplicationMode"),
     "recordio.distributed.planning": ("plan_reading", "shuffle_quality"),
     "recordio.distributed.values": ("PerReplica", "PerReplicaSpec", "experimental_local_results"),
-    "recordio.loading.loader": ("LoaderIterator",),
+    "recordio.loading.passes": ("LoaderIterator",),
     "recordio.loading.options": ("AUTOTUNE",),
     "recordio.errors": (
         "ChecksumError", "DataError", "IncompleteError", "LockedError", "MalformedError", "MismatchError",

@@ -21,8 +21,9 @@ from recordio.adapted import Adapted
 from recordio.arguments import whole_number
 from recordio.errors import RequestError, SignatureError
 from recordio.loading.finishing import Finisher, Padding, padded_spec
-from recordio.loading.loader import Loader, LoaderIterator, Place
+from recordio.loading.loader import Loader
 from recordio.loading.mapping import MapStage
+from recordio.loading.passes import LoaderIterator, Place
 from recordio.loading.recipe import Recipe
 from recordio.plan.splitting import Split
 from recordio.plan.view import View

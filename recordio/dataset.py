@@ -29,8 +29,9 @@ from recordio.columns import Array, ColumnValues
 from recordio.errors import RequestError
 from recordio.indices import places_in_view
 from recordio.loading.finishing import Finisher, make_paddings
-from recordio.loading.loader import Loader, LoaderIterator, Place
+from recordio.loading.loader import Loader
 from recordio.loading.mapping import MapStage
+from recordio.loading.passes import LoaderIterator, Place
 from recordio.loading.recipe import Recipe, Shuffle
 from recordio.memory import MemoryReader
 from recordio.metering import Totals
@@ -489,8 +490,9 @@ class Dataset(Adapted, RefusedOperators):
             return recipe.reader.rows(recipe.view.at(places), recipe.ordinals)
         wanted = self._loader.share.want(self._place.following, places)
         rows = recipe.reader.rows(wanted.numbers, recipe.ordinals)
-        if recipe.mapper is None:
-            return rows
         loader = self._loader
-        (task,) = loader.reading(loader.span(), 0, Totals()).tasks(rows, [len(places)], wanted)
-        return recipe.mapper(task)
+        maps = loader.reading(loader.span(), 0, Totals()).maps
+        if maps is None:
+            return rows
+        (task,) = maps.tasks(rows, [len(places)], wanted)
+        return maps.mapper(task)

@@ -24,7 +24,8 @@ from recordio.distributed.options import AutoShardPolicy, InputOptions, InputRep
 from recordio.distributed.values import Optional, PerReplica, PerReplicaSpec
 from recordio.errors import RequestError, StateError
 from recordio.loading.finishing import padded_spec
-from recordio.loading.loader import Loader, LoaderIterator
+from recordio.loading.loader import Loader
+from recordio.loading.passes import LoaderIterator
 from recordio.plan.splitting import REMAINDERS, Policy, Remainder, Split
 from recordio.plan.state import read_state
 from recordio.rows import LostRange
@@ -44,6 +45,7 @@ def distribute(
     context: Any = None,
     policy: Any = AutoShardPolicy.AUTO,
     remainder: Remainder | None = None,
+    input_options: Any = None,
 ) -> DistributedDataset:
     """Split every batch over the replicas of all input pipelines, and give this pipeline its part.
 
@@ -57,6 +59,7 @@ def distribute(
         remainder: "empty": every record once, replicas without one get zero rows. "drop": only full steps. "pad": short
             parts are filled up, and every step is (batch, mask). "error": refuse what does not divide. By default
             "empty", or "drop" after drop_remainder=True.
+        input_options: as tf.distribute has them, for adapters that put batches on devices.
 
     Raises:
         RequestError: not batched, fewer shards than pipelines under FILE, HINT, or a remainder that contradicts
@@ -70,6 +73,7 @@ def distribute(
             )
         raise TypeError(f"distribute takes a batched recordio data set, not {what}")
     context = InputContext.detect() if context is None else as_input_context(context)
+    options = _options(input_options)
     chosen = as_policy(policy)
     if chosen is AutoShardPolicy.HINT:
         raise RequestError(
@@ -104,7 +108,7 @@ def distribute(
     )  # fmt: skip
     if split.policy == "FILE":
         loader = loader.settled()
-    return _distributed(loader, context, split, how)
+    return _distributed(loader, context, split, how, options=options)
 
 
 def distribute_from_function(
@@ -125,13 +129,7 @@ def distribute_from_function(
     if not callable(dataset_fn):
         raise TypeError(f"dataset_fn is a function of an InputContext, not {dataset_fn!r}")
     context = InputContext.detect() if context is None else as_input_context(context)
-    options = InputOptions.of(getattr(dataset_fn, "input_options", None) if input_options is None else input_options)
-    if options.experimental_replication_mode is InputReplicationMode.PER_REPLICA:
-        raise RequestError(
-            "InputReplicationMode.PER_REPLICA asks for an input pipeline on every device, and batches are on the host",
-            advice="Make every replica a pipeline: InputContext(num_input_pipelines=R, input_pipeline_id=r, "
-            "num_replicas_in_sync=R)",
-        )
+    options = _options(getattr(dataset_fn, "input_options", None) if input_options is None else input_options)
     loaders = [_called(dataset_fn, context, number) for number in range(context.num_input_pipelines)]
     own = loaders[context.input_pipeline_id]
     for loader in loaders:
@@ -150,7 +148,18 @@ def distribute_from_function(
         for loader in loaders
     ]
     streams = None if None in counts else tuple(count for count in counts if count is not None)
-    return _distributed(own, context, split, "empty", streams=streams)
+    return _distributed(own, context, split, "empty", streams=streams, options=options)
+
+
+def _options(given: Any) -> InputOptions:
+    options = InputOptions.of(given)
+    if options.experimental_replication_mode is InputReplicationMode.PER_REPLICA:
+        raise RequestError(
+            "InputReplicationMode.PER_REPLICA asks for an input pipeline on every device, and batches are on the host",
+            advice="Make every replica a pipeline: InputContext(num_input_pipelines=R, input_pipeline_id=r, "
+            "num_replicas_in_sync=R)",
+        )
+    return options
 
 
 def _called(dataset_fn: Callable[[InputContext], Batches], context: InputContext, number: int) -> Batches:
@@ -176,8 +185,9 @@ def _handed_out(loader: Batches, repeats: int) -> int:
 
 
 def _distributed(
-    loader: Batches, context: InputContext, split: Split, remainder: Remainder, streams: tuple[int, ...] | None = None
-) -> DistributedDataset:
+    loader: Batches, context: InputContext, split: Split, remainder: Remainder, *, options: InputOptions,
+    streams: tuple[int, ...] | None = None,
+) -> DistributedDataset:  # fmt: skip
     wraps = context.num_replicas_in_sync > 1
     finisher = replace(
         loader.loader.finisher, wrap=PerReplica if wraps else None, pads_together=split.policy != "FUNCTION",
@@ -189,7 +199,7 @@ def _distributed(
         pipeline_id=context.input_pipeline_id, num_pipelines=context.num_input_pipelines, place=loader.place.copied(),
     )  # fmt: skip
     own.num_steps()  # what cannot be divided is refused here
-    return DistributedDataset(_loader=own, _batches=loader, context=context)
+    return DistributedDataset(_loader=own, _batches=loader, context=context, input_options=options)
 
 
 def _warn_of_idle_replicas(batch_size: int, num_replicas: int) -> None:
@@ -211,11 +221,13 @@ class DistributedDataset(Adapted):
 
     Attributes:
         context: which pipeline this is.
+        input_options: how batches come to devices; adapters that put them there ask it.
     """
 
     _loader: Loader
     _batches: Batches
     context: InputContext
+    input_options: InputOptions
 
     def __len__(self) -> int:
         """Steps of a pass, the same on every pipeline."""

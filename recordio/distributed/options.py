@@ -49,16 +49,17 @@ def as_policy(value: Any) -> AutoShardPolicy:
 class InputOptions:
     """How batches come to the devices: tf.distribute's options, its defaults and its refusals.
 
-    Batches are on the host as yet. What speaks of devices is checked and kept, and changes nothing.
+    Batches of numpy are on the host. What speaks of devices is for the adapters that put them there (`to_torch`,
+    `to_jax`).
 
     Attributes:
-        experimental_fetch_to_device: batches are made ready on the device; None means True.
+        experimental_fetch_to_device: batches are begun to be moved ahead; None means True.
         experimental_replication_mode: PER_WORKER; or PER_REPLICA, an input pipeline on every device, which
             `distribute_from_function` refuses.
         experimental_place_dataset_on_device: the data set itself lives on the device; only with PER_REPLICA, and not
             together with experimental_fetch_to_device.
-        experimental_per_replica_buffer_size: batches ready on each device, 0 for none. How many are ready on the host
-            is said by `with_options(max_queue_size=)`.
+        experimental_per_replica_buffer_size: batches ready on each device, or on their way there, besides the one in
+            use; 0 for none. How many are ready on the host is said by `with_options(max_queue_size=)`.
     """
 
     experimental_fetch_to_device: bool | None = True

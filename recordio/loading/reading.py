@@ -13,24 +13,23 @@ Spec: spec/order.md, sections 5 to 8; design.md, section 5.
 from __future__ import annotations
 
 import os
-import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from recordio.columns import Array, ColumnValues, concat, empty, memory_size, owned, slice_rows, split_rows, take_rows
-from recordio.execute.budget import Budget
+from recordio.columns import Array, ColumnValues, empty, take_rows
 from recordio.execute.pool import Inline, check_process, make_executor
-from recordio.execute.replacing import replacing_map
 from recordio.loading.finishing import Finisher, num_bytes, stops_of
-from recordio.loading.mapping import Mapper, MapTask, check_picklable
+from recordio.loading.mapped import MappedSteps
+from recordio.loading.mapping import Mapper
 from recordio.loading.options import Options
+from recordio.loading.pieces import Piece, Ready, Run, join_runs
 from recordio.loading.recipe import Share
 from recordio.loading.rows import Gathered, Store, Wanted
 from recordio.metering import Totals, processor_clock
@@ -40,44 +39,6 @@ from recordio.rows import Rows
 _MAX_BLOCK_RECORDS = 1 << 16
 _BLOCKS_AHEAD = 2
 _SCATTERED = 3  # rows that are picked one by one take so many times their bytes: picked, put together, put in order
-_RECORDS_A_TASK = 64  # that are mapped at once where there are no batches
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
-    """Steps that are ready.
-
-    Attributes:
-        steps: what users get, step after step; each is taken from here once.
-        ends: records of all steps up to each of them.
-        nbytes: of all of them.
-        consumed: positions that are over after each step, where that is not regular.
-    """
-
-    steps: Iterable[Any]
-    ends: Sequence[int]
-    nbytes: int
-    consumed: Sequence[int] | None = None
-
-    def handed_out(self, num_steps: int) -> tuple[int, int]:
-        """Records, and about the bytes, of the first steps."""
-        records = self.ends[num_steps - 1] if num_steps else 0
-        return records, round(self.nbytes * records / max(1, self.ends[-1] if len(self.ends) else 0))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """Rows of whole steps.
-
-    Attributes:
-        stops: row after the last one of each slot, step after step.
-        where: makes numbers, epochs and positions of the rows, for maps.
-    """
-
-    columns: list[ColumnValues]
-    stops: Sequence[int]
-    where: Callable[[], Wanted]
-    consumed: Sequence[int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,11 +77,22 @@ class Reading:
                 yield Ready(steps=[step], ends=[0], nbytes=0)
             return
         with closing(self.pieces()) as pieces:
-            yield from self._mapped(pieces) if self.mapper is not None else map(self._finished, pieces)
+            maps = self.maps
+            yield from map(self._finished, pieces) if maps is None else maps.ready(pieces)
 
     def pieces(self) -> Generator[Piece]:
         """The rows of the steps, in order, before any map."""
         return self._ordered() if self._is_ordered else self._gathered()
+
+    @property
+    def maps(self) -> MappedSteps | None:
+        """How the rows are mapped; None if they are not."""
+        if self.mapper is None:
+            return None
+        return MappedSteps(
+            mapper=self.mapper, options=self.options, stats=self.stats, finisher=self.finisher,
+            schema=self.share.recipe.schema, num_slots=self._num_slots, by_record=self.by_record, room=self._rooms[1],
+        )  # fmt: skip
 
     @property
     def _is_ordered(self) -> bool:
@@ -145,7 +117,7 @@ class Reading:
         span, columns = self.span, self.share.recipe.schema.columns
         buffers = self.share.recipe.reader.buffers  # for steps that are put together from several runs
         step = span.first_step
-        held: list[_Run] = []  # of the step that is not full yet
+        held: list[Run] = []  # of the step that is not full yet
         num_held = 0
         with closing(self._runs()) as runs:
             for run in runs:
@@ -159,7 +131,7 @@ class Reading:
                 first, whole, run = run.split(columns, size, rows)
                 pieces: deque[Piece] = deque()
                 if num_held:
-                    pieces.append(self._piece(_join([*held, first], buffers.empty), sizes[:1]))
+                    pieces.append(self._piece(join_runs([*held, first], buffers.empty), sizes[:1]))
                 if len(sizes) > bool(num_held):
                     pieces.append(self._piece(whole, sizes[bool(num_held) :]))
                 step += len(sizes)
@@ -171,11 +143,11 @@ class Reading:
                     return
         if self.is_dense:
             if num_held and not self.drops:
-                yield self._piece(_join(held, buffers.empty), np.array([[num_held]]))
+                yield self._piece(join_runs(held, buffers.empty), np.array([[num_held]]))
             return
         if span.num_steps is not None and step < span.num_steps:
             starts, stops = span.slots(step, span.num_steps)
-            rest = _join(held, buffers.empty) if held else _Run([empty(column) for column in columns], span.start)
+            rest = join_runs(held, buffers.empty) if held else Run([empty(column) for column in columns], span.start)
             yield self._piece(rest, stops - starts)
 
     def _whole_steps(self, step: int, available: int) -> Array:
@@ -196,14 +168,14 @@ class Reading:
             sizes = sizes[: int(np.searchsorted(ends, available, side="right"))]
         return sizes
 
-    def _piece(self, run: _Run, sizes: Array) -> Piece:
+    def _piece(self, run: Run, sizes: Array) -> Piece:
         stops: Sequence[int] = range(1, len(sizes) + 1) if self.by_record else stops_of(sizes)
         return Piece(
             columns=run.columns, stops=stops, where=lambda: self.share.want(self.first_epoch, run.all_positions()),
             consumed=None if run.positions is None else [int(run.positions[stop - 1]) + 1 for stop in stops],
         )  # fmt: skip
 
-    def _runs(self) -> Generator[_Run]:
+    def _runs(self) -> Generator[Run]:
         """All rows from the beginning of the span on, in runs."""
         recipe, span, options = self.share.recipe, self.span, self.options
         num_records = self.share.num_records
@@ -230,7 +202,7 @@ class Reading:
                 del run, rows
             position = epoch_start + num_records
 
-    def _thinned(self, rows: Rows, numbers: range, position: int) -> _Run:
+    def _thinned(self, rows: Rows, numbers: range, position: int) -> Run:
         """The rows that are in view."""
         columns = rows.columns
         if self.is_dense and self.share.recipe.on_corrupt == "skip":
@@ -238,11 +210,11 @@ class Reading:
             kept = np.flatnonzero((there - numbers.start) % numbers.step == 0)
             if len(kept) < len(there):
                 columns = self._taken(columns, kept)
-            return _Run(columns, 0, (there[kept] - numbers.start) // numbers.step)
+            return Run(columns, 0, (there[kept] - numbers.start) // numbers.step)
         if numbers.step != 1:
             first = (numbers.start - rows.start) % numbers.step
             columns = self._taken(columns, np.arange(first, rows.stop - rows.start, numbers.step))
-        return _Run(columns, position)
+        return Run(columns, position)
 
     def _taken(self, columns: list[ColumnValues], places: Array) -> list[ColumnValues]:
         schema = self.share.recipe.schema
@@ -364,208 +336,3 @@ class Reading:
                 steps = self.finisher.steps(piece.columns, piece.stops, self._num_slots)
         ends = piece.stops[self._num_slots - 1 :: self._num_slots]
         return Ready(steps=steps, ends=ends, nbytes=num_bytes(piece.columns), consumed=piece.consumed)
-
-    # -- mapped --
-
-    def _mapped(self, pieces: Iterator[Piece]) -> Iterator[Ready]:
-        assert self.mapper is not None
-        options, workers = self.options, self.options.num_workers
-        begun: deque[_Begun] = deque()
-        # Until something is known of the results, a budget that was asked for is risked for one only.
-        budget = Budget(self._rooms[1], self.mapper.row_size, workers if options.memory is None else 1)
-        in_process = options.use_multiprocessing and workers > 0
-
-        def tasks() -> Iterator[MapTask]:
-            for piece in pieces:
-                found = self._tasks(piece)
-                del piece
-                for num_steps, consumed, task in found:
-                    size = sum(map(memory_size, task.columns))
-                    begun.append(_Begun(num_steps, consumed, len(task.numbers), size))
-                    budget.begin(len(task.numbers), size)
-                    handed_on = [task]
-                    del task
-                    yield handed_on.pop()
-
-        if workers == 0:
-            results: Iterator[Any] = self._one_by_one(tasks(), budget)
-        else:
-            stop = threading.Event()
-            run: Callable[[MapTask], Any] = _map_in_process
-            if not in_process:
-                run = partial(self._run_mapper, budget=budget, is_stopped=stop.is_set)
-            results = replacing_map(
-                self._make_executor, run, tasks(),
-                window=max(1, options.queue_size) * self._num_slots, describe=_describe, has_room=budget.has_room,
-                replace_workers=options.replace_workers, on_death=lambda: self.stats.add("num_deaths", 1),
-                on_end=stop.set,
-            )  # fmt: skip
-        parts: list[list[ColumnValues]] = []
-        try:
-            for columns in results:
-                task = begun.popleft()
-                if in_process:
-                    columns = self._received(columns)
-                    budget.finish(task.num_rows, task.size, 0)
-                else:
-                    budget.hand_out(sum(map(memory_size, columns)))
-                parts.append(columns)
-                if not task.num_steps:
-                    continue
-                with self.stats.timed("assemble_s", processor_clock):
-                    if self.by_record:
-                        steps: Iterable[Any] = self.finisher.records(columns)
-                    else:
-                        steps = [self.finisher.step(parts)]
-                num_rows = sum(part[0].num_rows for part in parts)
-                ends = range(1, num_rows + 1) if self.by_record else [num_rows]
-                yield Ready(steps=steps, ends=ends, nbytes=sum(map(num_bytes, parts)), consumed=task.consumed)
-                parts = []
-                del columns, steps
-        finally:
-            if workers:
-                results.close()  # type: ignore[attr-defined]
-
-    def _one_by_one(self, tasks: Iterator[MapTask], budget: Budget) -> Iterator[list[ColumnValues]]:
-        for task in tasks:
-            mapped = [self._run_mapper(task, budget, None)]
-            del task
-            yield mapped.pop()
-
-    def _tasks(self, piece: Piece) -> Iterator[tuple[int, Sequence[int] | None, MapTask]]:
-        """Tasks of a piece: how many steps each ends, what these consume, and the task."""
-        consumed = piece.consumed
-        if self.by_record:
-            num_rows = piece.columns[0].num_rows
-            stops: Sequence[int] = [*range(_RECORDS_A_TASK, num_rows, _RECORDS_A_TASK), num_rows]
-        else:
-            stops = piece.stops
-        tasks = self.tasks(piece.columns, stops, piece.where())
-        del piece
-        start = 0
-        for place, stop in enumerate(stops):
-            if self.by_record:
-                done, num_steps = stop, stop - start
-            else:
-                done, num_steps = (place + 1) // self._num_slots, int((place + 1) % self._num_slots == 0)
-            yield num_steps, None if consumed is None else consumed[done - num_steps : done], next(tasks)
-            start = stop
-
-    def tasks(self, columns: Sequence[ColumnValues], stops: Sequence[int], where: Wanted) -> Iterator[MapTask]:
-        """The rows before each stop, to be mapped."""
-        epochs = np.full(len(where.numbers), where.epochs) if isinstance(where.epochs, int) else where.epochs
-        start = 0
-        for place, stop in enumerate(stops):
-            part = slice(start, stop)
-            task = MapTask(
-                columns=[
-                    slice_rows(c, v, start, stop)
-                    for c, v in zip(self.share.recipe.schema.columns, columns, strict=True)
-                ],
-                numbers=where.numbers[part], epochs=epochs[part], positions=where.positions[part],
-            )  # fmt: skip
-            if place == len(stops) - 1:
-                columns = ()
-            handed_on = [task]
-            del task
-            yield handed_on.pop()
-            start = stop
-
-    def _run_mapper(
-        self, task: MapTask, budget: Budget, is_stopped: Callable[[], bool] | None
-    ) -> list[ColumnValues]:
-        assert self.mapper is not None
-        size = sum(map(memory_size, task.columns))
-        with self.stats.timed("map_s"):
-            mapped = self.mapper(task, is_stopped)
-        budget.finish(len(task.numbers), size, sum(map(memory_size, mapped)))
-        return mapped
-
-    def _make_executor(self) -> Executor:
-        options = self.options
-        if not options.use_multiprocessing:
-            return make_executor(options.num_workers, False)
-        assert self.mapper is not None
-        check_picklable(self.mapper)
-        return make_executor(options.num_workers, True, _install_mapper, (self.mapper,))
-
-    def _received(self, answer: Any) -> list[ColumnValues]:
-        columns, map_s = answer
-        self.stats.add("map_s", map_s)
-        # What pickle gives may be read-only.
-        return [values if values.values.flags.writeable else owned(values) for values in columns]
-
-
-@dataclass(frozen=True, slots=True)
-class _Begun:
-    """What is remembered of a task: how many steps it ends, positions that these consume, its rows and bytes."""
-
-    num_steps: int
-    consumed: Sequence[int] | None
-    num_rows: int
-    size: int
-
-
-@dataclass(slots=True)
-class _Run:
-    """Consecutive rows in order: at positions from `first` on, or at exactly these."""
-
-    columns: list[ColumnValues]
-    first: int
-    positions: Array | None = None
-
-    @property
-    def num_rows(self) -> int:
-        return self.columns[0].num_rows
-
-    def all_positions(self) -> Array:
-        if self.positions is not None:
-            return self.positions
-        return np.arange(self.first, self.first + self.num_rows, dtype=np.int64)
-
-    def split(self, columns: Sequence[Any], first: int, second: int) -> tuple[_Run, _Run, _Run]:
-        """The rows before `first`, those up to `second`, and the others."""
-        if first == 0 and second == self.num_rows:
-            bounds = [0, 0, second, second]
-            nothing = [empty(c) for c in columns]
-            parts = [nothing, self.columns, nothing]
-        else:
-            bounds = [0, first, second, self.num_rows]
-            cut = [split_rows(c, v, bounds) for c, v in zip(columns, self.columns, strict=True)]
-            parts = [list(part) for part in zip(*cut, strict=True)]
-        runs = [
-            _Run(part, self.first + start, None if self.positions is None else self.positions[start:stop])
-            for part, start, stop in zip(parts, bounds[:-1], bounds[1:], strict=True)
-        ]
-        return runs[0], runs[1], runs[2]
-
-
-def _join(runs: Sequence[_Run], new_array: Callable[..., Array]) -> _Run:
-    if len(runs) == 1:
-        return runs[0]
-    columns = [concat(parts, new_array) for parts in zip(*(run.columns for run in runs), strict=True)]
-    positions = None
-    if runs[0].positions is not None:
-        positions = np.concatenate([run.all_positions() for run in runs])
-    return _Run(columns, runs[0].first, positions)
-
-
-def _describe(task: MapTask) -> str:
-    if not len(task.numbers):
-        return "no record"
-    where = f"position {int(task.positions[0])} of epoch {int(task.epochs[0])}"
-    return f"map of {len(task.numbers)} records, the first of them record {int(task.numbers[0])} ({where})"
-
-
-_installed: list[Mapper] = []  # in a worker process: the mapper that it was started with
-
-
-def _install_mapper(mapper: Mapper) -> None:
-    _installed[:] = [mapper]
-
-
-def _map_in_process(task: MapTask) -> tuple[list[ColumnValues], float]:
-    stats = Totals()
-    with stats.timed("map_s"):
-        columns = _installed[0](task)
-    return columns, stats.map_s
