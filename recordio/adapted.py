@@ -22,9 +22,9 @@ class Adapted:
         """A `tf.data.Dataset`; see `recordio.adapters.tensorflow.to_tf`."""
         return _adapter("tensorflow").to_tf(self)
 
-    def to_torch(self) -> Any:
+    def to_torch(self, **options: Any) -> Any:
         """A `torch.utils.data.Dataset`; see `recordio.adapters.torch.to_torch`."""
-        return _adapter("torch").to_torch(self)
+        return _adapter("torch").to_torch(self, **options)
 
     def to_jax(self, sharding: Any = None, **options: Any) -> Any:
         """Batches of `jax.Array`; see `recordio.adapters.jax.to_jax`."""

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from recordio.adapters.ahead import State, buffer_size_of, moved_ahead
 from recordio.adapters.leaves import check_batched, dense, map_leaves
 from recordio.batches import Batches
 from recordio.distributed.context import InputContext
@@ -25,7 +26,9 @@ from recordio.distributed.values import experimental_local_results
 from recordio.errors import RequestError
 
 
-def to_jax(loader: Any, sharding: Any = None, *, remainder: str = "pad") -> JaxBatches:
+def to_jax(
+    loader: Any, sharding: Any = None, *, remainder: str = "pad", buffer_size: int | None = None
+) -> JaxBatches:
     """Batches of `jax.Array`.
 
     Args:
@@ -33,6 +36,8 @@ def to_jax(loader: Any, sharding: Any = None, *, remainder: str = "pad") -> JaxB
         sharding: of every array; its first axis is that of the batch. By default one device of this process.
         remainder: "pad": a last batch that is short is filled up, and every step is (batch, mask). "drop": it is left
             out; the default after drop_remainder=True.
+        buffer_size: batches whose way to the devices is begun before the one in front of them is handed out; 1 by
+            default.
 
     Raises:
         RequestError: not batched, or a size that the sharding does not divide. Text, with the first batch.
@@ -45,45 +50,56 @@ def to_jax(loader: Any, sharding: Any = None, *, remainder: str = "pad") -> JaxB
             f"remainder is {remainder!r}: shapes would differ from step to step", advice="Use 'pad' or 'drop'"
         )
     remainder = "drop" if loader.drop_remainder else remainder
-    return JaxBatches(loader, sharding, remainder)
+    return JaxBatches(loader, sharding, remainder, buffer_size_of(loader, buffer_size))
 
 
 class JaxBatches:
     """One pass over the data set for every iteration; made by `to_jax`."""
 
-    def __init__(self, loader: Batches, sharding: Any, remainder: str) -> None:
-        self._sharding = sharding
+    def __init__(self, loader: Batches, sharding: Any, remainder: str, buffer_size: int) -> None:
+        self._sharding, self._buffer_size = sharding, buffer_size
+        self._state: State | None = None  # behind the batch that was handed out last, in a pass that is under way
         self._batch_size = loader.batch_size
-        context = _context(sharding, loader.batch_size)
+        context = part_of_process(sharding, loader.batch_size)
         self.dataset: DistributedDataset = distribute(loader, context, remainder=remainder)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __iter__(self) -> Iterator[Any]:
-        for step in self.dataset:
-            parts = experimental_local_results(step)
-            yield map_leaves(_joined(parts), self._global)
+        for batch, state in moved_ahead(iter(self.dataset), self._move, self._buffer_size):
+            self._state = state
+            yield batch
+        self._state = None
 
     def set_epoch(self, epoch: int) -> None:
         """Make `epoch` the one that comes next; on every process."""
         self.dataset.set_epoch(epoch)
+        self._state = None
 
     def state_dict(self) -> dict[str, Any]:
         """As `DistributedDataset.state_dict`: the same on every process."""
-        return self.dataset.state_dict()
+        return self._state or self.dataset.state_dict()
 
     def load_state_dict(self, states: Any) -> None:
         """As `DistributedDataset.load_state_dict`; the number of processes may be another."""
         self.dataset.load_state_dict(states)
+        self._state = None
+
+    def _move(self, step: Any) -> Any:
+        return map_leaves(_joined(experimental_local_results(step)), self._global)
 
     def _global(self, local: np.ndarray[Any, Any]) -> jax.Array:
         shape = (self._batch_size, *local.shape[1:])
         return jax.make_array_from_process_local_data(self._sharding, local, shape)
 
 
-def _context(sharding: Any, batch_size: int) -> InputContext:
-    """Which part of every batch this process reads: the rows that its devices hold."""
+def part_of_process(sharding: Any, batch_size: int) -> InputContext:
+    """Which part of every batch this process reads: the rows that its devices hold.
+
+    Raises:
+        RequestError: the sharding does not divide a batch, or gives processes parts that are not equal.
+    """
     rows: dict[int, set[tuple[int, int]]] = {}
     try:
         places = sharding.devices_indices_map((batch_size,))

@@ -1,51 +1,88 @@
 """Keras 3: batches as a `keras.utils.PyDataset`, for fit, evaluate and predict, whatever the backend.
 
-    fit(train, callbacks=[train.callback()])
+    fit(train, shuffle=False, callbacks=[train.callback()])                             epochs are those of fit
+    fit(train, shuffle=False, callbacks=[train.callback("backup", save_freq=100)])      and a backup, to the batch
 
 Keras asks for batches before training, again, and ahead of an epoch that it has not begun; so a batch is a function of
 the epoch and its number alone. Batches that are asked for one after the other are read ahead on threads or processes of
-ours (`workers`, `use_multiprocessing`, `max_queue_size`), any other is read by itself. Keras' own workers are not used:
-one that is killed would never be missed.
+ours (`workers`, `use_multiprocessing`, `max_queue_size`), any other is read by itself: `fit` asks for them in a random
+order unless it is told `shuffle=False`. Keras' own workers are not used: one that is killed would never be missed.
+
+Callbacks are in `keras_callbacks`, what `keras.distribution` asks for in `keras_distribution`.
 
 Spec: spec/adapters.md, section 2. Source: keras/src/trainers/data_adapters/py_dataset_adapter.py, epoch_iterator.py.
 """
 
 from __future__ import annotations
 
+import os
 import threading
+import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import keras
+import numpy as np
 
+from recordio.adapters.keras_callbacks import BackupCallback, EpochCallback
+from recordio.adapters.keras_distribution import Shape, distributed, of_this_process, warn_of_separate_models
 from recordio.adapters.leaves import check_batched, dense, map_leaves
 from recordio.batches import Batches
+from recordio.distributed.dataset import DistributedDataset
+from recordio.distributed.values import experimental_local_results
 from recordio.errors import RequestError
-from recordio.loading.loader import LoaderIterator
+from recordio.loading.passes import LoaderIterator
 
 _MOST_PARTS = 3  # (x, y, sample_weight)
+_SCATTERED = 3  # batches out of order in a pass are no accident
 
 
 def to_keras(
     loader: Any, *, x: Any = None, y: Any = None, sample_weight: Any = None, workers: int | None = None,
     use_multiprocessing: bool | None = None, max_queue_size: int | None = None,
+    remainder: Literal["pad", "drop"] | None = None,
 ) -> KerasBatches:  # fmt: skip
     """Batches for `fit`, `evaluate` and `predict`.
 
+    Under a `keras.distribution` of several processes each gets its part of every batch, those rows that its devices
+    hold: set the distribution first, with auto_shard_dataset=False.
+
     Args:
-        loader: batched.
+        loader: batched by the size of a global batch; or what `recordio.distribute` made of one, for this process.
         x, y, sample_weight: which columns of a dict or tuple record: a name or place, or a list of these, which gives a
             dict or tuple of them. By default a tuple record is (x,), (x, y) or (x, y, sample_weight), and a dict record
             is x.
         workers, use_multiprocessing, max_queue_size: as `with_options` has them.
+        remainder: of a last batch that the devices of a `keras.distribution` cannot share. "drop": left out. "pad":
+            filled up, with rows whose sample weight is 0; the metrics that are to know of it are weighted_metrics. By
+            default it is refused.
 
     Raises:
-        RequestError: not batched; a tuple record of more than three parts, without x.
+        RequestError: not batched; a tuple record of more than three parts, without x; a distribution that the batches
+            do not fit, or that would shard again what is shared out already.
     """
-    check_batched(loader, "to_keras", Batches)
+    check_batched(loader, "to_keras", Batches, DistributedDataset)
     given = {"workers": workers, "use_multiprocessing": use_multiprocessing, "max_queue_size": max_queue_size}
-    own = loader.with_options(**{name: value for name, value in given.items() if value is not None})
-    spec = loader.element_spec
+    given = {name: value for name, value in given.items() if value is not None}
+    if isinstance(loader, DistributedDataset):
+        if given or remainder is not None:
+            raise RequestError(
+                f"{', '.join(given) or 'remainder'} of what is distributed already",
+                advice="Say it before: recordio.distribute(loader.with_options(...), remainder=...)",
+            )
+        if loader.context.num_local_replicas > 1:
+            raise RequestError(
+                f"{loader.context.num_local_replicas} replicas share this input pipeline, and fit takes one batch",
+                advice="Give loader.to_keras() the whole batches: Keras spreads them over the devices of a process",
+            )
+        own: Batches | DistributedDataset = loader
+        pads = loader.loader.finisher.slot_size is not None
+        spec = loader.element_spec[0] if pads else loader.element_spec
+    else:
+        spec = loader.element_spec
+        own = distributed(loader.with_options(**given), remainder)
+        pads = isinstance(own, DistributedDataset) and own.loader.finisher.slot_size is not None
+    warn_of_separate_models()
     chosen = (x, y, sample_weight)
     if x is None and (y is not None or sample_weight is not None):
         raise RequestError("y or sample_weight without x", advice="Name the column of the inputs, too: to_keras(x=...)")
@@ -57,7 +94,12 @@ def to_keras(
         for part in chosen:
             if part is not None:
                 _pick(spec, part)
-    return KerasBatches(own, None if x is None else chosen)
+    if pads and y is None and (x is not None or not isinstance(spec, tuple) or len(spec) == 1):
+        raise RequestError(
+            "a padded batch without y: nothing would say which rows are filled up",
+            advice="Leave the last batch out (drop_remainder=True), or name y",
+        )
+    return KerasBatches(own, None if x is None else chosen, pads=pads)
 
 
 class KerasBatches(keras.utils.PyDataset):  # type: ignore[misc]
@@ -66,114 +108,173 @@ class KerasBatches(keras.utils.PyDataset):  # type: ignore[misc]
     Without the callback, an epoch begins after every pass that was read to its last batch.
     """
 
-    def __init__(self, loader: Batches, chosen: Sequence[Any] | None) -> None:
+    def __init__(
+        self, loader: Batches | DistributedDataset, chosen: Sequence[Any] | None = None, *, pads: bool = False
+    ) -> None:
         super().__init__()  # one worker: ours read ahead
-        self._loader, self._chosen = loader, chosen
+        self._loader, self._chosen, self._pads = loader, chosen, pads
+        self._shape: Shape = of_this_process()
         self._lock = threading.Lock()
-        self._epoch = loader.place.following
+        self._epoch = loader.loader.place.following
+        self._first = 0  # batches of this epoch that were trained on in an earlier run
         self._is_told = False
         self._is_complete = False
+        self._in_order = False  # no other order will do
+        self._num_scattered: int | None = None  # batches of the pass that were asked for out of order; None: no pass
         self._ahead: tuple[int, int, LoaderIterator] | None = None  # its epoch, the batch that comes next
 
     @property
     def num_batches(self) -> int | None:
-        """Batches of an epoch; None without an end."""
-        return self._loader.loader.num_steps()
+        """Batches of an epoch that are still to be trained on; None without an end."""
+        steps = self._loader.loader.num_steps()
+        return None if steps is None else steps - self._first
 
     @property
     def epoch(self) -> int:
         """Whose batches are handed out."""
         return self._epoch
 
-    def set_epoch(self, epoch: int) -> None:
-        """Hand out the batches of `epoch` from now on."""
+    def set_epoch(self, epoch: int, first: int = 0) -> None:
+        """Hand out the batches of `epoch` from now on, from batch `first` on."""
         self._loader.set_epoch(epoch)
         with self._lock:
-            self._epoch = self._loader.place.following
+            self._epoch, self._first = self._loader.loader.place.following, first
 
     def __getitem__(self, index: int) -> Any:
-        """Batch `index` of the epoch: arrays, the caller's own."""
+        """Batch `index` of those that the epoch still has: arrays, the caller's own.
+
+        Raises:
+            RequestError: another `keras.distribution` was set after to_keras.
+        """
+        if self._shape != of_this_process():
+            raise RequestError(
+                "the keras.distribution is another one than when to_keras was called",
+                advice="Call keras.distribution.set_distribution(...) first, then to_keras()",
+            )
         with self._lock:
-            if self.num_batches is not None and index == self.num_batches - 1:
+            number = self._first + index
+            if number + 1 == self._loader.loader.num_steps():
                 self._is_complete = True
-            batch = self._batch(self._epoch, index)
+            batch = self._batch(self._epoch, number)
         return self._arranged(batch)
 
     def on_epoch_begin(self) -> None:
         """As Keras calls it: also where it only looks at a batch."""
         with self._lock:
-            self._is_complete = False
+            self._is_complete, self._num_scattered = False, 0
 
     def on_epoch_end(self) -> None:
         """As Keras calls it."""
         with self._lock:
             if self._is_complete and not self._is_told:
                 self._epoch += 1
-            self._is_complete = False
+            self._is_complete, self._num_scattered = False, None
 
-    def callback(self) -> keras.callbacks.Callback:
+    def callback(
+        self, backup_dir: str | os.PathLike[str] | None = None, **options: Any
+    ) -> EpochCallback | BackupCallback:
         """Keeps the epoch that of `fit`, also after `initial_epoch` or `BackupAndRestore`; for the callbacks of fit.
 
         A `fit` that begins at an epoch which was read already goes on with the one that comes next.
-        """
-        return _EpochCallback(self)
 
-    def follow(self, epoch: int, num_steps: int | None) -> None:
-        """Take the epoch from `fit`, if its epochs are ours."""
-        if num_steps in (None, self.num_batches):
-            self._is_told = True
-            self.set_epoch(epoch)
+        Args:
+            backup_dir: be a `keras.callbacks.BackupAndRestore` as well, which keeps the place within an epoch: with
+                save_freq=n, training that was stopped goes on behind the last batch that the saved weights have seen.
+            options: those of `keras.callbacks.BackupAndRestore`.
+        """
+        if backup_dir is None and not options:
+            return EpochCallback(self)
+        if backup_dir is None:
+            raise RequestError(f"{', '.join(options)} without backup_dir", advice="callback('backup', save_freq=100)")
+        return BackupCallback(self, os.fspath(backup_dir), **options)
+
+    def follow(self, epoch: int, num_steps: int | None, first: int = 0, *, in_order: bool = False) -> None:
+        """Take the epoch from `fit`, if its epochs are ours.
+
+        Args:
+            in_order: refuse any other order of its batches.
+
+        Raises:
+            RequestError: an order is asked for, and the epochs are not ours.
+        """
+        steps = self._loader.loader.num_steps()
+        if num_steps in (None, steps):
+            self._is_told, self._in_order = True, in_order
+            self.set_epoch(epoch, first)
+        elif in_order:
+            raise RequestError(
+                f"epochs of fit have {num_steps} steps, and those of the data set {steps}: a backup could not say "
+                "where reading stands",
+                advice="Leave out steps_per_epoch",
+            )
 
     def leave(self) -> None:
         """Count epochs again."""
         with self._lock:
             if self._is_told:
-                self._is_told, self._epoch = False, self._epoch + 1
+                self._is_told, self._epoch, self._first = False, self._epoch + 1, 0
+                self._in_order = False
 
     def _batch(self, epoch: int, index: int) -> Any:
         if self._ahead is not None and self._ahead[:2] == (epoch, index):
             iterator = self._ahead[2]
-        elif index == 0:
+        elif index == self._first:
             if self._ahead is not None:
                 self._ahead[2].close()
-            self._loader.set_epoch(epoch)
+            self._loader.load_state_dict(self._loader.loader.state_at(index, epoch))
             iterator = iter(self._loader)
         else:
+            self._note_scattered()
             return self._loader.loader.at(index, epoch)
         batch = next(iterator, None)
         if batch is None:
             raise IndexError(f"batch {index} of {index}")
-        self._ahead = None if index + 1 == self.num_batches else (epoch, index + 1, iterator)
+        self._ahead = None if index + 1 == self._loader.loader.num_steps() else (epoch, index + 1, iterator)
         return batch
 
+    def _note_scattered(self) -> None:
+        """A batch is asked for out of order."""
+        if self._num_scattered is None:
+            return
+        self._num_scattered += 1
+        if self._in_order:
+            raise RequestError(
+                "fit asks for batches in a random order, so that a backup could not say which were trained on",
+                advice="Say fit(..., shuffle=False): records are shuffled by ds.shuffle(...)",
+            )
+        if self._num_scattered == _SCATTERED:
+            warnings.warn(
+                "fit asks for batches in a random order, so that none can be read ahead. Say fit(..., shuffle=False): "
+                "records are shuffled by ds.shuffle(...)",
+                UserWarning, stacklevel=4,
+            )  # fmt: skip
+
     def _arranged(self, batch: Any) -> Any:
+        if isinstance(self._loader, DistributedDataset):
+            (batch,) = experimental_local_results(batch)
+        mask = None
+        if self._pads:
+            batch, mask = batch
         if self._chosen is not None:
-            parts = [None if part is None else _pick(batch, part) for part in self._chosen]
-            while parts[-1] is None:
-                parts.pop()
-            batch = tuple(parts)
-        return map_leaves(batch, dense) if not isinstance(batch, list) else map_leaves(tuple(batch), dense)
+            batch = tuple(None if part is None else _pick(batch, part) for part in self._chosen)
+            while batch[-1] is None:
+                batch = batch[:-1]
+        batch = map_leaves(tuple(batch) if isinstance(batch, list) else batch, _input)
+        return batch if mask is None else _weighted(batch, mask)
 
 
-class _EpochCallback(keras.callbacks.Callback):  # type: ignore[misc]
-    def __init__(self, dataset: KerasBatches) -> None:
-        super().__init__()
-        self._dataset = dataset
-        self._before: int | None = None  # epochs that were read before this fit
+def _input(value: Any) -> Any:
+    return None if value is None else dense(value)
 
-    def on_train_begin(self, logs: Any = None) -> None:
-        del logs
-        self._before = None
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        del logs
-        if self._before is None:
-            self._before = max(0, self._dataset.epoch - epoch)
-        self._dataset.follow(self._before + epoch, (self.params or {}).get("steps"))
-
-    def on_train_end(self, logs: Any = None) -> None:
-        del logs
-        self._dataset.leave()
+def _weighted(batch: tuple[Any, ...], mask: np.ndarray[Any, Any]) -> tuple[Any, Any, Any]:
+    """With sample weights that are 0 in rows which are filled up."""
+    inputs, targets, *weights = batch
+    kept = mask.astype(np.float32)
+    if not weights:
+        return inputs, targets, kept
+    own = weights[0]
+    return inputs, targets, own * kept.reshape((-1,) + (1,) * (own.ndim - 1)).astype(own.dtype)
 
 
 def _pick(record: Any, part: Any) -> Any:

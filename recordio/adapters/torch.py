@@ -1,7 +1,10 @@
 """PyTorch: records as a map-style `Dataset`, batches as an `IterableDataset` of tensors.
 
-    DataLoader(ds.to_torch(), batch_size=256, sampler=...)            records, gathered many at a time
-    DataLoader(loader.to_torch(), batch_size=None)                    batches, decoded on threads of ours
+    for batch in loader.to_torch(device="cuda"): ...                  batches, decoded on threads, copied ahead
+    DataLoader(loader.to_torch(), batch_size=None)                    the same through a DataLoader
+    DataLoader(ds.to_torch(), batch_size=256, shuffle=True)           records, gathered many at a time
+    sampler = BatchSampler(loader)                                    records in our order, read by torch's workers
+    DataLoader(sampler.records, batch_sampler=sampler, collate_fn=TorchRecords.collate, num_workers=2)
 
 Arrays become tensors without a copy. Batches are made in the process that iterates; in workers of a DataLoader each
 takes every n-th step, one batch at a time: with none (`num_workers=0`) they are decoded ahead, on threads.
@@ -11,30 +14,49 @@ Spec: spec/adapters.md, section 4.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset as MapDataset
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, Sampler, get_worker_info
 
-from recordio.adapters.leaves import dense, map_leaves
+from recordio.adapters.ahead import State, buffer_size_of, moved_ahead
+from recordio.adapters.leaves import check_batched, dense, map_leaves
 from recordio.batches import Batches
 from recordio.dataset import Dataset
 from recordio.distributed.dataset import DistributedDataset
 from recordio.distributed.values import PerReplica
 from recordio.errors import RequestError
+from recordio.plan.view import View
 from recordio.values.ragged import Ragged
 
 
-def to_torch(source: Any) -> TorchRecords | TorchBatches:
+def to_torch(
+    source: Any, *, device: Any = None, pin_memory: bool = False, buffer_size: int | None = None
+) -> TorchRecords | TorchBatches:
     """Records of a data set by number, or the batches of a loader or of the part of one that is distributed.
 
+    Args:
+        device: where the tensors of batches are put, a torch.device or its name; on the host by default. The copy is
+            begun and not waited for. In workers of a DataLoader tensors stay on the host.
+        pin_memory: tensors are in page-locked memory, from which a copy to a GPU runs beside the training; always so
+            where device is one.
+        buffer_size: batches whose copy is begun before the one in front of them is handed out; 1 by default, or as the
+            InputOptions of what is distributed say.
+
     Raises:
-        RequestError: distributed to more than one replica on this pipeline. TypeError: nothing of ours.
+        RequestError: distributed to more than one replica on this pipeline; or device or pin_memory of single records,
+            which a DataLoader moves itself. TypeError: nothing of ours.
     """
     if isinstance(source, Dataset):
+        if device is not None or pin_memory or buffer_size is not None:
+            raise RequestError(
+                "single records are not moved ahead", advice="Batch first: ds.batch(n).to_torch(device=...)"
+            )
         return TorchRecords(source)
     if isinstance(source, DistributedDataset) and source.context.num_local_replicas > 1:
         raise RequestError(
@@ -42,7 +64,10 @@ def to_torch(source: Any) -> TorchRecords | TorchBatches:
             advice="Make every process a pipeline: InputContext(world_size, rank, world_size)",
         )
     if isinstance(source, Batches | DistributedDataset):
-        return TorchBatches(source)
+        return TorchBatches(
+            source, device=None if device is None else torch.device(device), pins=pin_memory,
+            buffer_size=buffer_size_of(source, buffer_size),
+        )  # fmt: skip
     raise TypeError(f"to_torch takes a recordio data set, not {type(source).__name__}")
 
 
@@ -86,8 +111,13 @@ class GatheredRecords(Sequence[Any]):
 class TorchBatches(IterableDataset[Any]):  # type: ignore[misc]
     """Batches as tensors; every iteration is the next epoch, in workers of a DataLoader, too."""
 
-    def __init__(self, loader: Batches | DistributedDataset) -> None:
+    def __init__(
+        self, loader: Batches | DistributedDataset, *, device: Any = None, pins: bool = False, buffer_size: int = 1
+    ) -> None:
         self.loader = loader
+        self._device, self._buffer_size = device, buffer_size
+        self._pins = (pins or (device is not None and device.type != "cpu")) and _can_pin(warn=pins)
+        self._state: State | None = None  # behind the batch that was handed out last, in a pass that is under way
         # Workers are copies of this one, and begin an epoch together: what they count must be in one place.
         self._epoch = torch.full((1,), loader.loader.place.following, dtype=torch.int64).share_memory_()
 
@@ -97,22 +127,28 @@ class TorchBatches(IterableDataset[Any]):  # type: ignore[misc]
     def set_epoch(self, epoch: int) -> None:
         """Make `epoch` the one that comes next, in all workers."""
         self.loader.set_epoch(epoch)
-        self._epoch[0] = epoch
+        self._epoch[0], self._state = epoch, None
 
     def state_dict(self) -> dict[str, Any]:
         """Where reading stands, in the process that iterates (num_workers=0); as `Batches.state_dict`."""
-        return self.loader.state_dict()
+        return self._state or self.loader.state_dict()
 
     def load_state_dict(self, states: Any) -> None:
         """Go on from a state, with any number of processes; as `Batches.load_state_dict`."""
         self.loader.load_state_dict(states)
-        self._epoch[0] = self.loader.loader.place.following
+        self._epoch[0], self._state = self.loader.loader.place.following, None
 
     def __iter__(self) -> Iterator[Any]:
         worker = get_worker_info()
         if worker is None:
-            for batch in self.loader:
-                yield map_leaves(batch, tensor)
+            if self._device is None and not self._pins:
+                for batch in self.loader:
+                    yield map_leaves(batch, tensor)
+            else:
+                for batch, state in moved_ahead(iter(self.loader), self._moved, self._buffer_size):
+                    self._state = state
+                    yield batch
+                self._state = None
             self._epoch[0] = self.loader.loader.place.following
             return
         epoch, steps = int(self._epoch[0]), self.loader.loader.num_steps()
@@ -125,6 +161,74 @@ class TorchBatches(IterableDataset[Any]):  # type: ignore[misc]
             yield map_leaves(self.loader.loader.at(step, epoch), tensor)
         if worker.id == 0:
             self._epoch[0] = epoch + (self.loader.loader.epochs_of_pass or 1)
+
+    def _moved(self, batch: Any) -> Any:
+        return map_leaves(batch, self._moved_leaf)
+
+    def _moved_leaf(self, value: Any) -> Any:
+        found = tensor(value)
+        if not isinstance(found, torch.Tensor):
+            return found
+        if self._pins:
+            found = found.pin_memory()
+        return found if self._device is None else found.to(self._device, non_blocking=True)
+
+
+class BatchSampler(Sampler[list[int]]):  # type: ignore[misc]
+    """The record numbers of every batch, for the `batch_sampler` of a DataLoader: our order and our split, its workers.
+
+    Args:
+        loader: batched, and shuffled as it may be; or the part of one that is distributed.
+
+    Raises:
+        RequestError: distributed to more than one replica on this pipeline, endless, or with a map that is given a
+            generator: a record that is read by its number does not know at which position of which epoch it is.
+    """
+
+    def __init__(self, loader: Batches | DistributedDataset) -> None:
+        check_batched(loader, "BatchSampler", Batches, DistributedDataset)
+        self._loader = loader.loader
+        recipe = self._loader.recipe
+        if self._loader.split.num_slots > 1:
+            raise RequestError("several replicas share this input pipeline, and a DataLoader feeds one")
+        if self._loader.num_steps() is None:
+            raise RequestError("a DataLoader takes epochs, not a data set that repeats without an end")
+        if any(stage.rng for stage in recipe.maps):
+            raise RequestError("a map with rng=True of single records", advice="Map in a data set of your own")
+        self._first_step = 0
+        everything = View(range(recipe.reader.num_records))
+        self._records = TorchRecords(Dataset(replace(recipe, view=everything, shuffle=None, after=None, repeats=1)))
+
+    @property
+    def records(self) -> TorchRecords:
+        """What the numbers are of: every record of the data set."""
+        return self._records
+
+    def __len__(self) -> int:
+        return (self._loader.num_steps() or 0) - self._first_step
+
+    def set_epoch(self, epoch: int, first_step: int = 0) -> None:
+        """Make `epoch` the one that comes next; the first steps of it are left out, where they were trained on before.
+
+        Without it, every iteration is the next epoch.
+        """
+        self._loader.set_epoch(epoch)
+        self._first_step = first_step
+
+    def __iter__(self) -> Iterator[list[int]]:
+        first, self._first_step = self._first_step, 0
+        epoch = self._loader.place.following
+        self._loader.set_epoch(epoch + (self._loader.epochs_of_pass or 1))
+        for step in range(first, self._loader.num_steps() or 0):
+            yield self._loader.numbers_at(step, epoch).tolist()
+
+
+def _can_pin(*, warn: bool) -> bool:
+    if getattr(torch, "accelerator", torch.cuda).is_available():  # older ones know of CUDA alone
+        return True
+    if warn:
+        warnings.warn("pin_memory without an accelerator: tensors stay where they are", UserWarning, stacklevel=4)
+    return False
 
 
 def tensor(value: Any) -> Any:

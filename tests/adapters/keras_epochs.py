@@ -40,7 +40,10 @@ def main(path):
                 train = loader.to_keras(x="id", y="label", workers=workers, use_multiprocessing=processes)
                 if model.built:
                     model.set_weights([np.zeros((len(ds), 1), "float32")])
-                model.fit(train, epochs=NUM_EPOCHS, callbacks=[train.callback()] if told else [], verbose=0)
+                # By default Keras asks for batches in a random order.
+                model.fit(
+                    train, epochs=NUM_EPOCHS, callbacks=[train.callback()] if told else [], shuffle=not told, verbose=0
+                )
                 counts = np.asarray(model.get_weights()[0]).round(3)
                 name = f"{shuffle}, {workers} workers, processes {processes}, told {told}"
                 found[name] = {"counts": np.unique(-counts).tolist(), "epoch": train.epoch}
@@ -51,6 +54,18 @@ def main(path):
     found["epochs"] = epochs
     model.set_weights([np.arange(len(ds), dtype="float32")[:, None]])
     found["predict"] = np.asarray(model.predict(ds.batch(7).to_keras(x="id"), verbose=0)).reshape(-1).tolist()
+    found["parts"] = []
+    for world_size in (1, 2, 3):
+        contexts = [recordio.InputContext(world_size, rank, world_size) for rank in range(world_size)]
+        loader = ds.shuffle(seed=3).batch(7)
+        parts = [recordio.distribute(loader, context).to_keras(x="id", y="label") for context in contexts]
+        read = [[part[number][0] for number in range(part.num_batches)] for part in parts]
+        before = [[batch.tolist() for batch in part] for part in read]
+        for part in read:
+            for batch in part:
+                batch.fill(-1)
+        again = [[part[number][0].tolist() for number in range(part.num_batches)] for part in parts]
+        found["parts"].append({"first": before, "again": again})
     print(json.dumps(found))
 
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,18 @@ for mesh, spec in (
         steps += 1
     assert steps == len(loader) == 7 and sorted(seen) == list(range(203)), (steps, sorted(seen))
     assert sum(1 for _ in ds.batch(32, drop_remainder=True).to_jax(sharding)) == 6
+    for buffer_size in (0, 1, 3):
+        first = ds.shuffle(seed=1).batch(32).to_jax(sharding, buffer_size=buffer_size)
+        before = []
+        for step, (batch, mask) in enumerate(first):
+            before += np.asarray(batch["id"])[np.asarray(mask)].tolist()
+            if step == 2:
+                break
+        assert before == seen[:96]
+        rest = ds.shuffle(seed=1).batch(16).to_jax(sharding)
+        rest.load_state_dict(first.state_dict())
+        after = [n for batch, mask in rest for n in np.asarray(batch["id"])[np.asarray(mask)].tolist()]
+        assert sorted(before + after) == list(range(203))
 try:
     ds.batch(30).to_jax(sharding)
 except recordio.RequestError as error:
@@ -64,12 +77,10 @@ def test_arrays_are_spread_over_eight_devices(tmp_path: Path) -> None:
     assert done.stdout.strip().endswith("done")
 
 
-def test_two_processes_read_what_their_devices_hold(tmp_path: Path) -> None:
-    """Together the global batches of one process; where a model is spread over both, each reads all of it."""
-    ids = np.arange(203, dtype=np.int32)
-    recordio.convert(recordio.from_tensor_slices({"id": ids}), tmp_path / "set", num_shards=3, chunk_size=100)
+def run_processes(path: Path, num_processes: int, *arguments: str, num_devices: int) -> list[Any]:
+    """What each of some processes prints."""
     environment = {
-        **os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu",
+        **os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}", "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(ROOT),
     }  # fmt: skip
     with socket.socket() as listener:
@@ -78,18 +89,39 @@ def test_two_processes_read_what_their_devices_hold(tmp_path: Path) -> None:
     script = str(Path(__file__).with_name("jax_process.py"))
     processes = [
         subprocess.Popen(
-            [sys.executable, script, str(tmp_path / "set"), str(port), str(number)],
+            [sys.executable, script, str(path), str(port), str(number), str(num_processes), *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
         )
-        for number in range(2)
+        for number in range(num_processes)
     ]  # fmt: skip
     try:
         ended = [process.communicate(timeout=150) for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0, 0], ended[0][1][-2000:] + ended[1][1][-2000:]
-    first, second = (json.loads(output.strip().splitlines()[-1]) for output, _ in ended)
+    assert not any(process.returncode for process in processes), "".join(errors[-2000:] for _, errors in ended)
+    return [json.loads(output.strip().splitlines()[-1]) for output, _ in ended]
+
+
+def test_resuming_with_other_processes_loses_nothing(tmp_path: Path) -> None:
+    """Two processes stop in the middle of an epoch; one and three go on. The state is the same on both, and exact."""
+    ids = np.arange(203, dtype=np.int32)
+    recordio.convert(recordio.from_tensor_slices({"id": ids}), tmp_path / "set", num_shards=3, chunk_size=100)
+    stopped = run_processes(tmp_path / "set", 2, "{}", "2", num_devices=2)
+    assert stopped[0]["state"] == stopped[1]["state"] and stopped[0]["state"]["consumed"] == 72
+    seen = [number for found in stopped for step in found["steps"] for number in step]
+    for num_processes in (1, 3):
+        found = run_processes(tmp_path / "set", num_processes, json.dumps(stopped[0]["state"]), "0", num_devices=2)
+        assert {len(one["steps"]) for one in found} == {4}
+        rest = [number for one in found for step in one["steps"] for number in step]
+        assert sorted(seen + rest) == list(range(203))
+
+
+def test_two_processes_read_what_their_devices_hold(tmp_path: Path) -> None:
+    """Together the global batches of one process; where a model is spread over both, each reads all of it."""
+    ids = np.arange(203, dtype=np.int32)
+    recordio.convert(recordio.from_tensor_slices({"id": ids}), tmp_path / "set", num_shards=3, chunk_size=100)
+    first, second = run_processes(tmp_path / "set", 2, num_devices=2)
     expected = [batch["id"].tolist() for batch in recordio.open(tmp_path / "set").shuffle(seed=1).batch(32)]
     for name in first:
         assert len(first[name]) == len(second[name]) == len(expected)

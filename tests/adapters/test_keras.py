@@ -48,6 +48,11 @@ def test_every_epoch_trains_on_every_record_once(path: Path, backend: str) -> No
     assert sorted(found.pop("predict")) == list(range(NUM_RECORDS))
     # From the epoch that fit names; a second fit goes on.
     assert found.pop("epochs") == [3, 4, 5, 6]
+    # Parts of one, two and three processes: every record once in as many steps; scribbled over, they are read again.
+    for parts in found.pop("parts"):
+        assert parts["first"] == parts["again"]
+        assert len({len(part) for part in parts["first"]}) == 1
+        assert sorted(n for part in parts["first"] for batch in part for n in batch) == list(range(NUM_RECORDS))
     for what, one in found.items():
         assert one["counts"] == [2.0], what
         if "told True" in what:

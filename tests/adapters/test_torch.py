@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 
 from torch.utils.data import DataLoader, RandomSampler  # noqa: E402  after the check that it is there
 
-from recordio.adapters.torch import TorchRecords  # noqa: E402
+from recordio.adapters.torch import BatchSampler, TorchRecords  # noqa: E402
 
 NUM_RECORDS = 203
 
@@ -112,3 +112,101 @@ def test_what_torch_has_no_type_for_is_said(tmp_path: Path) -> None:
         next(iter(ds.batch(5).to_torch()))
     batch = next(iter(ds.padded_batch(5).to_torch()))
     assert batch["values"].shape == (5, 4) and batch["words"][2] == "abab"
+
+
+@pytest.mark.parametrize("buffer_size", [0, 1, 3, 100])
+def test_batches_are_moved_ahead_and_states_count_what_was_handed_out(path: Path, buffer_size: int) -> None:
+    """To a device: the same batches, and a state at every step that goes on behind it, not behind what was moved."""
+    loader = recordio.open(path).shuffle(seed=5).batch(16)
+    expected = [batch["id"].tolist() for batch in loader]
+    moved = loader.to_torch(device="cpu", buffer_size=buffer_size)
+    moved.set_epoch(0)
+    for step, batch in enumerate(moved):
+        assert batch["id"].tolist() == expected[step]
+        again = recordio.open(path).shuffle(seed=5).batch(16).to_torch(device="cpu")
+        again.load_state_dict(moved.state_dict())
+        if step % 4 == 0:
+            assert [one["id"].tolist() for one in again] == expected[step + 1 :]
+    assert moved.state_dict()["epoch"] == 1 and moved.state_dict()["consumed"] == 0
+    abandoned = iter(moved)
+    seen = ids(next(abandoned) for _ in range(5))
+    del abandoned
+    again.load_state_dict(moved.state_dict())
+    assert sorted(seen + ids(again)) == list(range(NUM_RECORDS))
+
+
+def test_transfers_are_begun_before_the_batch_in_front_is_handed_out() -> None:
+    """So many of them as the buffer holds; the options of a distributed data set say how many."""
+    from recordio.adapters.ahead import buffer_size_of, moved_ahead
+
+    loader = recordio.from_tensor_slices({"id": np.arange(40)}).batch(8)
+    begun: list[int] = []
+
+    def move(batch: Any) -> Any:
+        begun.append(int(batch["id"][0]))
+        return batch
+
+    for buffer_size, expected in ((0, [1, 2, 3, 4, 5]), (1, [2, 3, 4, 5, 5]), (2, [3, 4, 5, 5, 5])):
+        begun.clear()
+        assert [len(begun) for _ in moved_ahead(iter(loader), move, buffer_size)] == expected
+    for options, size in (
+        (None, 1),
+        (recordio.InputOptions(experimental_per_replica_buffer_size=3), 3),
+        (recordio.InputOptions(experimental_fetch_to_device=False, experimental_per_replica_buffer_size=3), 0),
+    ):
+        part = recordio.distribute(loader, recordio.InputContext(), input_options=options)
+        assert buffer_size_of(part, None) == size and buffer_size_of(part, 2) == 2
+    with pytest.raises(recordio.RequestError, match="below 0"):
+        loader.to_torch(buffer_size=-1)
+    with pytest.raises(recordio.RequestError, match="Batch first"):
+        recordio.from_tensor_slices(np.arange(4)).to_torch(device="cpu")
+
+
+def test_pinning_without_an_accelerator_is_said(path: Path) -> None:
+    """And the batches come all the same."""
+    loader = recordio.open(path).batch(16)
+    if torch.accelerator.is_available():
+        assert next(iter(loader.to_torch(pin_memory=True)))["id"].is_pinned()
+        return
+    with pytest.warns(UserWarning, match="pin_memory without an accelerator"):
+        batches = loader.to_torch(pin_memory=True)
+    assert ids(batches) == list(range(NUM_RECORDS))
+
+
+@pytest.mark.parametrize("mode", ["exact", "pooled"])
+@pytest.mark.parametrize(("world_size", "num_workers"), [(1, 0), (2, 2), (3, 0)])
+def test_a_sampler_gives_our_order_to_torchs_workers(path: Path, mode: Any, world_size: int, num_workers: int) -> None:
+    """The batches of every epoch are those of the loader, after set_epoch as well, and from a step on."""
+    def parts() -> list[Any]:
+        loader = recordio.open(path).shuffle(seed=5, mode=mode, pool=400).batch(32)
+        return [
+            recordio.distribute(loader, recordio.InputContext(world_size, rank, world_size), remainder="drop")
+            for rank in range(world_size)
+        ]
+
+    def through(sampler: Any) -> list[list[int]]:
+        loader = DataLoader(
+            sampler.records, batch_sampler=sampler, collate_fn=TorchRecords.collate, num_workers=num_workers
+        )
+        assert len(loader) == len(sampler)
+        return [batch["id"].tolist() for batch in loader]
+
+    for part, sampler in zip(parts(), map(BatchSampler, parts()), strict=True):
+        expected = [[batch["id"].tolist() for batch in part.to_torch()] for _ in range(2)]
+        assert [through(sampler), through(sampler)] == expected and expected[0] != expected[1]
+        sampler.set_epoch(1, first_step=4)
+        assert through(sampler) == expected[1][4:]
+
+
+def test_a_sampler_of_some_records_and_its_refusals(path: Path) -> None:
+    """Numbers are those of all records, whatever is in view."""
+    some = recordio.open(path).subset(np.arange(100, 50, -2))
+    sampler = BatchSampler(some.batch(10))
+    read = DataLoader(sampler.records, batch_sampler=sampler, collate_fn=TorchRecords.collate)
+    assert ids(read) == list(range(100, 50, -2))
+    with pytest.raises(recordio.RequestError, match="rng=True"):
+        BatchSampler(some.map(lambda record, rng: record, rng=True).batch(10))
+    with pytest.raises(recordio.RequestError, match="without an end"):
+        BatchSampler(some.batch(10).repeat())
+    with pytest.raises(recordio.RequestError, match="Batch first"):
+        BatchSampler(some)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench_parts import limits_command, profiles
+from bench_parts import limits_command, profiles, training
 from bench_parts.environments import environment
 from bench_parts.peers import Peer, all_peers
 from bench_parts.report import Results, markdown, verdicts
@@ -30,6 +30,7 @@ _EXAMPLES = """examples:
   tools/bench --profiles                                where our own time goes
   tools/bench --peers recordio Parquet --workloads text --measures in_order
   tools/bench --limits                                  ours against zstd, CRC and memory alone
+  tools/bench --training                                epochs of training, fed by our adapters and by ready batches
   tools/bench --memory                                  resident memory of converting 2 GB from a generator
 """
 
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if "--limits" in arguments or "--memory" in arguments:
         return limits_command.main([one for one in arguments if one != "--limits"])
+    if "--training" in arguments:
+        return training.main([one for one in arguments if one != "--training"])
     options = _parse(arguments)
     began = time.monotonic()
     found: list[dict[str, Any]] = []
@@ -120,6 +123,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--profiles", action="store_true", help="instead: where our own time goes, workload by workload")
     add("--json", action="store_true", help="every cell, as one JSON object on stdout")
     add("--limits", action="store_true", help="ours against zstd, CRC and memory alone; has options of its own")
+    add("--training", action="store_true", help="what the adapters cost in training; has options of its own")
     add("--memory", action="store_true", help="resident memory of converting from a generator")
     options = parser.parse_args(arguments)
     chosen = any(one is not None for one in (options.workloads, options.peers, options.measures))

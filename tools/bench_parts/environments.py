@@ -22,6 +22,7 @@ REQUIREMENTS = {
     "grain": ("numpy", "grain", "array-record"),
     "torch": ("numpy", "torch==2.13.0", "webdataset", "litdata", "mosaicml-streaming"),  # a local CPU build of torch
     "plot": ("matplotlib",),
+    "training": ("-e", ".[keras,jax,grain]", "torch==2.13.0", "tensorflow-cpu"),
 }
 
 
