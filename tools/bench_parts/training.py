@@ -230,7 +230,8 @@ def _tensorflow(ds: Any) -> tuple[Epoch, Feeds]:
         with tf.GradientTape() as tape:
             hidden = tf.nn.relu(tf.cast(tf.reshape(image, (BATCH_SIZE, -1)), tf.float32) / 255 @ weights[0])
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.cast(label, tf.int32), hidden @ weights[1])
-        for weight, gradient in zip(weights, tape.gradient(tf.reduce_mean(losses), weights), strict=True):
+            loss = tf.reduce_mean(losses)
+        for weight, gradient in zip(weights, tape.gradient(loss, weights), strict=True):
             weight.assign_sub(0.01 * gradient)
 
     def train(batches: Iterable[Any]) -> None:
