@@ -52,7 +52,7 @@ in {{"key": ...}}, (tuples,) and [lists]. Data types are those of numpy, bfloat1
 \b
   {{"image": uint8[28,28], "words": str[?], "extra": msgpack, "opt": float32?}}
 
-JSON: path, num_records, num_shards, num_resumed_shards, raw_size, stored_size, ratio, duration_s, element_spec,
+JSON: path, num_records, num_shards, num_resumed_shards, task, raw_size, stored_size, ratio, duration_s, element_spec,
 signature, fingerprint, shards: [{{name, first_record, num_records, raw_size, stored_size, num_chunks}}],
 skipped: [{{label, record, records, error}}], records being [start, stop) where a data set has lost them; with --check
 also verify: as recordio verify. With --dry-run: source, path, signature, inferred, num_records, num_shards,

@@ -4,15 +4,16 @@
     write_in_order    one part, read from the front: shards by size, one after the other
     write_by_spool    one part, and a number of shards: its chunks are spooled, then cut
 
-What an earlier run has finished is taken over, every byte of it checked. The request around it, and the commit, are in
-`recordio.convert.run`; what one task does is in `recordio.convert.tasks`.
+A task of an array job writes its share of the parts. What an earlier run has finished is taken over, every byte of it
+checked. The request around it, and the commit, are in `recordio.convert.run`; what becomes of one part is in
+`recordio.convert.tasks`.
 
 Spec: spec/format.md, section 9.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -49,28 +50,35 @@ class ShardRun:
         self.num_resumed = 0
         self.skipped: list[SkippedRecord] = []
 
-    def write_parts(self, parts: list[Part], source: Source) -> list[FinishedShard]:
-        """Write one shard for each part; those that an earlier run finished are left as they are."""
+    def write_parts(
+        self, parts: list[Part], source: Source, shard_ids: Sequence[int] | None = None
+    ) -> list[FinishedShard]:
+        """Write one shard for each part; those that an earlier run finished are left as they are.
+
+        Args:
+            shard_ids: which of them, in order; all by default.
+        """
+        shard_ids = range(len(parts)) if shard_ids is None else shard_ids
         finished: dict[int, FinishedShard] = {}
-        for shard_id, shard in self._resumed_shards(len(parts)):
+        for shard_id, shard in self._resumed_shards(shard_ids):
             finished[shard_id] = shard
             self.tracker.add_shard(shard, counted=False)
         self.num_resumed = len(finished)
         tasks = [
             PartTask(
                 target=self.target,
-                part=part,
+                part=parts[shard_id],
                 shard_id=shard_id,
                 last=shard_id == len(parts) - 1,
                 on_error=self.on_error,
                 window=self.max_queue_size,
             )
-            for shard_id, part in enumerate(parts)
+            for shard_id in shard_ids
             if shard_id not in finished
         ]
         for shard in self._run_tasks(tasks, source):
             finished[int(shard.entry.name.split("-")[1])] = shard
-        shards = [finished[shard_id] for shard_id in range(len(parts))]
+        shards = [finished[shard_id] for shard_id in shard_ids]
         self.skipped = [found for shard in shards for found in skipped_in(shard)]
         return shards
 
@@ -155,7 +163,7 @@ class ShardRun:
             self._spool(source)
         else:
             self.skipped = [SkippedRecord.from_list(found) for found in noted]
-        shards = dict(self._resumed_shards(num_shards))
+        shards = dict(self._resumed_shards(range(num_shards)))
         self.num_resumed = len(shards)
         missing = [shard_id for shard_id in range(num_shards) if shard_id not in shards]
         try:
@@ -169,14 +177,14 @@ class ShardRun:
             shards |= self._cut(num_shards, missing)
         return [shards[shard_id] for shard_id in range(num_shards)]
 
-    def _resumed_shards(self, num_shards: int) -> list[tuple[int, FinishedShard]]:
-        """The shards that an earlier run finished, every byte of them verified."""
+    def _resumed_shards(self, shard_ids: Sequence[int]) -> list[tuple[int, FinishedShard]]:
+        """Those of these shards that an earlier run finished, every byte of them verified."""
         if not self.resumed:
             return []
         with make_executor(default_workers(), False) as pool:
             check = partial(sound_shard, self.target)
-            found = list(ordered_map(pool, check, range(num_shards), window=2 * default_workers()))
-        return [(shard_id, shard) for shard_id, shard in enumerate(found) if shard is not None]
+            found = ordered_map(pool, check, shard_ids, window=2 * default_workers())
+            return [(shard_id, shard) for shard_id, shard in zip(shard_ids, found, strict=True) if shard is not None]
 
     def _cut(self, num_shards: int, missing: list[int]) -> dict[int, FinishedShard]:
         shards = {}
