@@ -21,6 +21,7 @@ from functools import partial
 from typing import Any
 
 from recordio.chunks.encoding import EncodedChunk
+from recordio.convert.executors import adapted, as_worker_error, window_of
 from recordio.convert.pieces import OnError, Part, Source
 from recordio.convert.report import SkippedRecord
 from recordio.convert.tasks import PartTask, Tracker, feed, run_part, skipped_in
@@ -28,9 +29,6 @@ from recordio.errors import DataError
 from recordio.execute.pool import as_completed_map, default_workers, make_executor, ordered_map
 from recordio.job_paths import FinishedShard
 from recordio.stream import RecordStream, ShardSequence, Spool, Target, cut_spool, sound_shard
-
-# Shard tasks handed to somebody else's executor at once, where it does not say how many workers it has.
-_EXECUTOR_WINDOW = 64
 
 
 @dataclass
@@ -114,10 +112,10 @@ class ShardRun:
     def _on_given_executor(self, executor: Executor, tasks: list[PartTask], source: Source) -> list[FinishedShard]:
         if isinstance(executor, ProcessPoolExecutor):
             source.check_picklable()
-        workers = getattr(executor, "_max_workers", None)
-        window = 2 * workers if isinstance(workers, int) else _EXECUTOR_WINDOW
+        remote = not isinstance(executor, ThreadPoolExecutor)
         try:
-            return self._on_pool(executor, tasks, window=window, remote=not isinstance(executor, ThreadPoolExecutor))
+            with adapted(executor) as pool:
+                return self._on_pool(pool, tasks, window=window_of(pool), remote=remote)
         except BaseException:
             # Not ours to shut down. Its threads end what they do for us before the lock is given up.
             self.tracker.stopped = True
@@ -127,7 +125,10 @@ class ShardRun:
     def _on_pool(self, pool: Executor, tasks: list[PartTask], *, window: int, remote: bool) -> list[FinishedShard]:
         run = run_part if remote else partial(run_part, tracker=self.tracker)
         done = []
-        with closing(as_completed_map(pool, run, tasks, window=window, describe=_describe)) as results:
+        results = as_completed_map(
+            pool, run, tasks, window=window, describe=_describe, as_worker_error=as_worker_error
+        )  # fmt: skip
+        with closing(results):
             for _, shard in results:
                 if remote:
                     self.tracker.add_shard(shard, counted=False)
