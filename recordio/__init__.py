@@ -1,6 +1,7 @@
 """Checksummed, compressed, typed record files for training data.
 
     convert              a generator, a Keras PyDataset, arrays or any iterable -> sharded files
+    merge_shards         what several machines have converted -> one data set
     open                 sharded files -> a sequence of records, views and batches
     Writer               record by record
     distribute           the part of every batch that belongs to one input pipeline
@@ -19,6 +20,7 @@ from recordio.convert.api import convert
 if TYPE_CHECKING:
     from recordio.batches import Batches
     from recordio.checks.verification import VerifyReport, verify
+    from recordio.convert.merging import merge_shards
     from recordio.convert.report import ConversionReport
     from recordio.convert.sources import from_generator, from_pydataset
     from recordio.dataset import Dataset, Shard
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "recordio.convert.merging": ("merge_shards",),
     "recordio.convert.report": ("ConversionReport",),
     "recordio.convert.sources": ("from_generator", "from_pydataset"),
     "recordio.batches": ("Batches",),
@@ -148,6 +151,7 @@ __all__ = [  # in full, for type checkers
     "from_pydataset",
     "from_tensor_slices",
     "from_tensors",
+    "merge_shards",
     "open",
     "plan_reading",
     "shuffle_quality",

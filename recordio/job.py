@@ -1,25 +1,30 @@
 """A data set in the making: the work directory, finished shards, the commit.
 
-    train/.unfinished/lock                who is writing
-    train/.unfinished/job.json            what was asked for
-    train/.unfinished/shard-00003.tmp     a shard that is being written
-    train/.unfinished/shard-00003.done    that one is finished, and under which name
-    train/index.rix                       written last: the commit
+    train/.unfinished/lock                         who is writing
+    train/.unfinished/job.json                     what was asked for
+    train/.unfinished/shard-00003-9f3a61c2.tmp     a shard that is being written
+    train/.unfinished/shard-00003.done             that one is finished, and under which name
+    train/index.rix                                written last: the commit
 
 A shard is synced, renamed into place and then noted; the index is written when all are. Killed at any moment, a job
-leaves the old data set, or the new one, or finished shards that it can go on from.
+leaves the old data set, or the new one, or finished shards that it can go on from. One process writes it (`begin`),
+and whatever workers it has, or tasks of an array job do (`join`), and one more process commits it (`take`).
 
 Spec: spec/format.md, section 9.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import time
+import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from recordio.errors import RequestError, SourceError
+from recordio.errors import LockedError, RequestError
 from recordio.format.index import INDEX_NAME, SHARD_NAME, encode_index
 from recordio.job_paths import (
     JOB_VERSION,
@@ -29,21 +34,26 @@ from recordio.job_paths import (
     JobPaths,
     named_by_index,
 )
-from recordio.lock import WriteLock, is_locked
+from recordio.job_requests import check_equal, differing
+from recordio.lock import PATIENCE_S, WriteLock, is_locked
 from recordio.storage import Storage
 
-# Keys of a request that the source decides, and not whoever asks for the conversion.
-_SOURCE_KEYS = ("source", "source_identity", "num_records")
-_CONTEXT = 40  # characters of a long option, around the place where it differs
+# Seconds that a task waits: for one that begins the job, for a writer that is just ending, or until a network file
+# system shows what another machine has written.
+JOIN_PATIENCE_S = 30.0
 
 
 class Job:
-    """Owns the work directory of one data set, locked, from `begin` to `commit`, `leave` or `discard`."""
+    """Owns the work directory of one data set, locked, from `begin` or `take` to `commit`, `leave` or `discard`.
+
+    Between `join` and `leave_task`, it owns it together with other tasks.
+    """
 
     def __init__(self, storage: Storage, path: str) -> None:
         self.paths = JobPaths(storage, path)
         self._storage = storage
         self._lock = WriteLock(self.paths.lock, directory=path)
+        self._task_lock: WriteLock | None = None
         self._made_directory = False
 
     def begin(self, request: dict[str, Any], *, overwrite: bool, resume: bool) -> bool:
@@ -60,30 +70,139 @@ class Job:
             RequestError: a data set, other files or an unfinished job is there and may not be replaced.
             LockedError: another writer is at work.
         """
+        self._check_place()
+        self._lock_work()
+        return self._begin_alone({"version": JOB_VERSION, **request}, overwrite=overwrite, resume=resume)
+
+    def join(self, request: dict[str, Any], *, task: tuple[int, int], overwrite: bool) -> None:
+        """Begin as task i of N, or join the tasks that have begun: together they make one job.
+
+        Args:
+            request: as for `begin`; every task's is equal.
+            overwrite: begin a new job beside a data set, or in place of an unfinished job of another request on which
+                nobody is working. One of the same request is joined all the same.
+
+        Raises:
+            RequestError, SourceError: as `begin` with resume.
+            LockedError: this very task is running, or another writer is at work.
+        """
+        self._check_place()
+        asked = {"version": JOB_VERSION, **request}
+        deadline = time.monotonic() + JOIN_PATIENCE_S
+        while True:
+            self._lock_work(shared=True, patience_s=max(PATIENCE_S, deadline - time.monotonic()))
+            earlier = self.paths.request()
+            if earlier is not None and not differing(earlier, asked):
+                break
+            self._lock.release()
+            # Alone for a moment: whoever comes first begins the job for all.
+            try:
+                self._lock_work()
+            except LockedError:
+                if earlier is not None and earlier.get("resumable") and not overwrite:
+                    check_equal(earlier, asked, self.paths.path)
+                if time.monotonic() > deadline:
+                    raise
+                continue
+            earlier = self.paths.request()
+            if earlier is None or differing(earlier, asked):
+                resume = earlier is not None and not overwrite
+                self._begin_alone({**asked, "num_tasks": task[1]}, overwrite=overwrite, resume=resume)
+            self._lock.release()
+        self._use(earlier)
+        lock = WriteLock(self.paths.task_lock(*task), directory=self.paths.path)
+        try:
+            lock.acquire()
+        except BaseException as error:
+            self._lock.release()
+            if isinstance(error, LockedError):
+                error.message = f"task {task[0]}/{task[1]} is running already: {error.message}"
+                error.advice = "Wait for it to end, and give every task a number of its own"
+            raise
+        self._task_lock = lock
+
+    def leave_task(self, *, failed: bool) -> None:
+        """End this task; one that failed leaves the place as it was, if nothing is finished and no other task runs."""
+        if self._task_lock is not None:
+            self._task_lock.release()
+        self._lock.release()
+        if not failed or self.paths.num_finished():
+            return
+        with contextlib.suppress(LockedError, FileNotFoundError):
+            self._lock.acquire()
+            request = self.paths.request()
+            if request is not None and request.get("job_id") == self.paths.job_id and not self.paths.num_finished():
+                self.discard()
+            else:
+                self._lock.release()
+
+    def take(self) -> dict[str, Any] | None:
+        """Take over the unfinished job that is there, as it is, to complete it.
+
+        Returns:
+            What it was asked for; None if there is none.
+
+        Raises:
+            LockedError: somebody is writing; tasks that run are named.
+        """
+        if self.paths.request() is None:
+            return None
+        try:
+            self._lock.acquire()
+        except FileNotFoundError:
+            return None     # it was committed just now
+        except LockedError as error:
+            raise self._named(error) from None
+        request = self.paths.request()
+        if request is None:
+            self._lock.release()
+            return None
+        self._use(request)
+        return request
+
+    def _check_place(self) -> None:
         storage, path = self._storage, self.paths.path
         if storage.exists(path) and not storage.is_directory(path):
             raise _file_there(path)
         self._made_directory = not storage.exists(path)
+
+    def _lock_work(self, *, shared: bool = False, patience_s: float = PATIENCE_S) -> None:
+        """Make the work directory, and lock it."""
         for last in (False, False, False, True):
-            storage.make_directory(self.paths.work)
+            self._storage.make_directory(self.paths.work)
             try:
-                self._lock.acquire()
-                break
+                self._lock.acquire(shared=shared, patience_s=patience_s)
+                return
             except FileNotFoundError:
                 if last:
                     raise
                 # A writer that ended just now has removed the work directory.
+            except LockedError as error:
+                raise self._named(error) from None
+
+    def _named(self, error: LockedError) -> LockedError:
+        """Say which tasks hold a lock that is held by tasks."""
+        holder = running_tasks(self.paths)
+        if holder is not None:
+            error.message = f"{holder} is writing here"
+        return error
+
+    def _begin_alone(self, asked: dict[str, Any], *, overwrite: bool, resume: bool) -> bool:
+        """`begin`, once the lock is held; given up if that fails."""
         earlier = self.paths.request()
         try:
-            return self._take_over({"version": JOB_VERSION, **request}, overwrite=overwrite, resume=resume)
+            return self._take_over(asked, overwrite=overwrite, resume=resume)
         except BaseException:
             if earlier is None:
                 self._remove_work()
                 if self._made_directory:
-                    storage.remove_empty_directory(path)
+                    self._storage.remove_empty_directory(self.paths.path)
             else:
                 self._lock.release()
             raise
+
+    def _use(self, request: dict[str, Any]) -> None:
+        self.paths = replace(self.paths, job_id=str(request.get("job_id", "")))
 
     def check_free(self, *, overwrite: bool) -> None:
         """Refuse a place where something is that may not be replaced; reads only, and is no promise to `begin`.
@@ -165,15 +284,11 @@ class Job:
         storage, paths = self._storage, self.paths
         earlier = paths.request()
         if earlier is not None and resume and earlier.get("resumable"):
-            every = earlier.keys() | request.keys()
-            # Of a source that changed, other things follow; and the schema says what the element_spec does, in bytes.
-            for keys in (_SOURCE_KEYS, every - {"schema"}, every):
-                begun, asked = ({key: noted.get(key) for key in keys} for noted in (earlier, request))
-                if begun != asked:
-                    raise (SourceError if keys is _SOURCE_KEYS else RequestError)(
-                        f"the unfinished conversion was begun with {differences(begun, asked)}", path=paths.path,
-                        advice="Give the same source and options, or start again with overwrite=True, without resume",
-                    )  # fmt: skip
+            check_equal(earlier, request, paths.path)
+            self._use(earlier)
+            for name in storage.list(paths.work):
+                if name.endswith(".tmp"):
+                    storage.remove(os.path.join(paths.work, name))
             return True
         if earlier is not None and earlier.get("resumable") and not overwrite:
             raise RequestError(
@@ -185,7 +300,9 @@ class Job:
         for name in storage.list(paths.work):
             if name != LOCK_NAME:
                 storage.remove(os.path.join(paths.work, name))
+        request = {**request, "job_id": uuid.uuid4().hex}
         storage.write_file(os.path.join(paths.work, "job.json"), json.dumps(request, sort_keys=True).encode())
+        self._use(request)
         return False
 
     def _remove_unnamed(self, named: set[str]) -> None:
@@ -208,9 +325,24 @@ def describe_unfinished(storage: Storage, path: str) -> str | None:
     paths = JobPaths(storage, path)
     if not storage.exists(paths.work):
         return None
-    holder = is_locked(paths.lock)
+    holder = writer_of(paths)
     text = describe_finished(paths)
     return f"{text}, {holder} is writing" if holder else text
+
+
+def writer_of(paths: JobPaths) -> str | None:
+    """Who is writing, in words; None if nobody is."""
+    holder = is_locked(paths.lock)
+    return holder and (running_tasks(paths) or holder)
+
+
+def running_tasks(paths: JobPaths) -> str | None:
+    """The tasks of an array job that are at work, in words that stand for one; None if none is."""
+    found = [(task, num_tasks, is_locked(path)) for task, num_tasks, path in paths.task_locks()]
+    running = [f"task {task}/{num_tasks} ({holder})" for task, num_tasks, holder in found if holder]
+    if len(running) > 1:
+        return f"{running[0]}, one of {len(running)} running tasks,"
+    return running[0] if running else None
 
 
 def describe_finished(paths: JobPaths) -> str:
@@ -220,30 +352,6 @@ def describe_finished(paths: JobPaths) -> str:
     if isinstance(planned, int):
         return f"{finished} of {planned} shards {'is' if finished == 1 else 'are'} finished"
     return f"{finished} {'shard is' if finished == 1 else 'shards are'} finished"
-
-
-def differences(begun: dict[str, Any], asked: dict[str, Any]) -> str:
-    """What differs between two maps of options, in words: "level = 3, not 9". Maps in them are looked into."""
-    found = []
-    for key in sorted(begun.keys() | asked.keys(), key=str):
-        old, new = begun.get(key), asked.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            found.append(differences(old, new))
-        elif old != new:
-            found.append("{} = {}, not {}".format(key, *_parted(_shown(old), _shown(new))))
-    return "; ".join(filter(None, found))
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else repr(value)
-
-
-def _parted(old: str, new: str) -> list[str]:
-    """Two long texts around the place where they begin to differ."""
-    same = next((place for place, (a, b) in enumerate(zip(old, new)) if a != b), min(len(old), len(new)))
-    start = max(0, same - _CONTEXT)
-    stop = start + 4 * _CONTEXT
-    return ["..." * (start > 0) + text[start:stop] + "..." * (len(text) > stop) for text in (old, new)]
 
 
 def _file_there(path: str) -> RequestError:

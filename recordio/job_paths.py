@@ -1,9 +1,9 @@
 """The files of a data set in the making: names, finished shards, notes about them.
 
-    train/.unfinished/job.json            what was asked for
-    train/.unfinished/shard-00003.tmp     a shard that is being written
-    train/.unfinished/shard-00003.done    that one is finished, and under which name
-    train/shard-00003-1b2c3d4e.rio        it stands here
+    train/.unfinished/job.json                     what was asked for, and the id of the job
+    train/.unfinished/shard-00003-9f3a61c2.tmp     a shard that is being written, by one of perhaps several attempts
+    train/.unfinished/shard-00003.done             shard 3 is finished, and under which name
+    train/shard-00003-1b2c3d4e.rio                 it stands here
 
 What happens when, and the commit, is in `recordio.job`.
 
@@ -16,6 +16,7 @@ import contextlib
 import json
 import os
 import re
+import socket
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,7 @@ WORK_NAME = ".unfinished"
 LOCK_NAME = "lock"
 JOB_VERSION = 1
 _NOTE_NAME = re.compile(r"shard-([0-9]{5,7})\.done", re.ASCII)
+_TASK_NAME = re.compile(r"task-([0-9]+)-of-([0-9]+)\.lock", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,7 @@ class JobPaths:
 
     storage: Storage
     path: str  # the data set directory
+    job_id: str = ""  # of the job that is written for; empty: of whichever is there
 
     @property
     def work(self) -> str:
@@ -70,21 +73,49 @@ class JobPaths:
         """What the source of a complete spool had to report."""
         return os.path.join(self.work, "spool.done")
 
-    def temporary(self, shard_id: int) -> str:
-        """Where a shard is written before it has a name."""
-        return os.path.join(self.work, f"shard-{shard_id:05d}.tmp")
+    def new_temporary(self, shard_id: int) -> str:
+        """Where one attempt writes a shard before it has a name; another name each time."""
+        return os.path.join(self.work, f"shard-{shard_id:05d}-{os.urandom(4).hex()}.tmp")
 
     def note(self, shard_id: int) -> str:
         """Where it is noted that a shard is finished."""
         return os.path.join(self.work, f"shard-{shard_id:05d}.done")
 
-    def publish(self, entry: ShardEntry, footer: Footer, details: dict[str, Any]) -> FinishedShard:
+    def task_lock(self, task: int, num_tasks: int) -> str:
+        """What a task of an array job holds locked while it runs."""
+        return os.path.join(self.work, f"task-{task}-of-{num_tasks}.lock")
+
+    def check_current(self) -> None:
+        """Refuse to go on for a job that has ended, or that another one has replaced.
+
+        An attempt on another machine may be slower than the decision to do without it.
+
+        Raises:
+            RequestError: the work directory is not to be seen from this machine.
+            IncompleteError: it is another job's.
+        """
+        if not self.job_id:
+            return
+        if not self.storage.exists(self.work):
+            raise RequestError(
+                f"{socket.gethostname()} does not see the work directory {self.work}", path=self.path,
+                advice="Write to a file system that all workers share, under the same path on each",
+            )  # fmt: skip
+        if (self.request() or {}).get("job_id") != self.job_id:
+            raise IncompleteError(
+                "the conversion that this shard was written for has ended, or was replaced by another one",
+                path=self.path, advice="Begin it again if it is still wanted",
+            )  # fmt: skip
+
+    def publish(self, temporary: str, entry: ShardEntry, footer: Footer, details: dict[str, Any]) -> FinishedShard:
         """Rename a synced shard into place and note that it is finished.
 
         Raises:
             RequestError: a live shard of the same name has another digest (eight equal digits of two digests).
+            RequestError, IncompleteError: as `check_current`.
         """
-        temporary, target = self.temporary(footer.shard_id), os.path.join(self.path, entry.name)
+        self.check_current()
+        target = os.path.join(self.path, entry.name)
         if self.storage.exists(target) and self.storage.equal(temporary, target):
             self.storage.remove(temporary)
         elif live_digests(self.storage, self.path).get(entry.name, entry.digest) != entry.digest:
@@ -96,14 +127,17 @@ class JobPaths:
             # Over a live shard of the same digest too: what the index says is there again, if it was damaged.
             self.storage.rename(temporary, target)
         self.storage.sync_directory(self.path)
-        note = {"name": entry.name, "digest": entry.digest.hex(), "last": footer.last, "details": details}
+        note = {
+            "name": entry.name, "digest": entry.digest.hex(), "last": footer.last, "job_id": self.job_id,
+            "details": details,
+        }  # fmt: skip
         self.storage.write_file(self.note(footer.shard_id), json.dumps(note).encode())
         return FinishedShard(entry=entry, chunk_table=footer.chunk_table, details=details)
 
     def finished(self, shard_id: int) -> FinishedShard | None:
         """A shard that an earlier run finished, verified down to its digest; None if it must be written (again)."""
-        note = self._noted(self.note(shard_id))
-        if note is None:
+        note = self.noted(shard_id)
+        if note is None or note["job_id"] != self.job_id:
             return None
         try:
             front = read_shard_front(self.storage, os.path.join(self.path, note["name"]))
@@ -117,10 +151,23 @@ class JobPaths:
 
     def num_finished(self) -> int:
         """How many shards are noted as finished, and are there; their bytes are not looked at."""
+        ours = ("", (self.request() or {}).get("job_id", ""))   # a Writer's notes say no job
         with contextlib.suppress(OSError):
             noted = [self._noted(os.path.join(self.work, name)) for name in self.storage.list(self.work)]
-            return sum(self.storage.exists(os.path.join(self.path, note["name"])) for note in noted if note is not None)
+            names = [note["name"] for note in noted if note is not None and note["job_id"] in ours]
+            return sum(self.storage.exists(os.path.join(self.path, name)) for name in names)
         return 0
+
+    def task_locks(self) -> list[tuple[int, int, str]]:
+        """The locks of tasks, held or left: (task, number of tasks, path)."""
+        with contextlib.suppress(OSError):
+            found = [(_TASK_NAME.fullmatch(name), name) for name in self.storage.list(self.work)]
+            return sorted((int(one[1]), int(one[2]), os.path.join(self.work, name)) for one, name in found if one)
+        return []
+
+    def noted(self, shard_id: int) -> dict[str, Any] | None:
+        """What is noted of a finished shard: name, digest (hexadecimal), last, job_id, details; None if nothing is."""
+        return self._noted(self.note(shard_id))
 
     def _noted(self, path: str) -> dict[str, Any] | None:
         """What `publish` wrote into a note; None if this is none of ours."""
@@ -133,6 +180,7 @@ class JobPaths:
             return None
         if not isinstance(note, dict) or not isinstance(note.get("details"), dict) or "last" not in note:
             return None
+        note.setdefault("job_id", "")
         shard = SHARD_NAME.fullmatch(str(note.get("name")))
         return note if shard is not None and shard[1] == ours[1] and isinstance(note.get("digest"), str) else None
 

@@ -1,5 +1,7 @@
 """A lock on a data set directory, for writers: the second is told who holds it.
 
+One holds it alone, or several together (the tasks of an array job): those exclude whoever wants it alone.
+
 The operating system drops the lock when its holder ends, however it ends, so a killed writer never blocks the next;
 unless it had forked: what it forked holds the lock with it.
 """
@@ -15,7 +17,8 @@ from typing import Any
 
 from recordio.errors import LockedError
 
-_TRIES = 5
+# A reader that asks who is writing (`is_locked`) holds the lock for an instant.
+PATIENCE_S = 0.05
 _PAUSE_S = 0.01
 
 
@@ -26,23 +29,25 @@ class WriteLock:
         self.path = path
         self.directory = directory
         self._fd = -1
+        self._shared = False
 
-    def acquire(self) -> None:
-        """Take the lock at once.
+    def acquire(self, *, shared: bool = False, patience_s: float = PATIENCE_S) -> None:
+        """Take the lock, within `patience_s` seconds.
+
+        Args:
+            shared: together with others that share it, of whom none is named; on Windows, without a lock.
 
         Raises:
             LockedError: another writer holds it; says which process, on which machine.
         """
-        tries = _TRIES
+        deadline = time.monotonic() + patience_s
         while True:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
             try:
-                if not _try_lock(fd):
-                    tries -= 1
-                    if tries:
-                        # A reader that asks who is writing (`is_locked`) holds the lock for an instant.
-                        time.sleep(_PAUSE_S)
+                if not _try_lock(fd, shared=shared):
+                    if time.monotonic() < deadline:
                         os.close(fd)
+                        time.sleep(_PAUSE_S)
                         continue
                     holder = _holder(fd)
                     raise LockedError(
@@ -57,17 +62,18 @@ class WriteLock:
                 os.close(fd)
                 raise
             os.close(fd)
-        self._fd = fd
-        text = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
+        self._fd, self._shared = fd, shared
         os.ftruncate(fd, 0)
-        os.pwrite(fd, text, 0)
+        if not shared:
+            os.pwrite(fd, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
 
     def release(self) -> None:
-        """Remove the file and drop the lock; does nothing when it is not held."""
+        """Drop the lock, and remove the file if nobody else can hold it; does nothing when it is not held."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(self.path)
+            if not self._shared:
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(self.path)
             os.close(fd)
 
 
@@ -78,7 +84,7 @@ def is_locked(path: str) -> str | None:
     except OSError:
         return None
     try:
-        return None if _try_lock(fd) else _holder(fd)
+        return None if _try_lock(fd, shared=False) else _holder(fd)
     finally:
         os.close(fd)
 
@@ -101,7 +107,9 @@ def _same_file(fd: int, path: str) -> bool:
 if os.name == "nt":  # pragma: no cover
     import msvcrt
 
-    def _try_lock(fd: int) -> bool:
+    def _try_lock(fd: int, *, shared: bool) -> bool:
+        if shared:
+            return True
         try:
             msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]  # Windows only
         except OSError:
@@ -110,9 +118,9 @@ if os.name == "nt":  # pragma: no cover
 else:
     import fcntl
 
-    def _try_lock(fd: int) -> bool:
+    def _try_lock(fd: int, *, shared: bool) -> bool:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True

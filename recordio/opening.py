@@ -71,6 +71,8 @@ def _no_index(path: str, storage: Storage) -> RecordIOError:
         paths = JobPaths(storage, path)
         if is_locked(paths.lock):
             advice = "Wait until it has ended"
+        elif (paths.request() or {}).get("num_tasks"):
+            advice = "Run the tasks that are left, then recordio.merge_shards(path)"
         elif (paths.request() or {}).get("resumable"):
             advice = "Go on with it: convert(..., resume=True)"
         else:

@@ -200,7 +200,8 @@ class LocalStorage:
         return handle.read(0, handle.size)
 
     def write_file(self, path: str, data: bytes) -> None:
-        temporary = path + ".tmp"
+        # Nobody else's: two attempts at one task may write the same file at once.
+        temporary = f"{path}.{os.urandom(4).hex()}.tmp"
         handle = self.create(temporary)
         try:
             handle.write([data])

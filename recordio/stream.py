@@ -11,6 +11,7 @@ Spec: spec/format.md, section 9.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -129,6 +130,7 @@ class ShardSequence:
         self._shard_id = first_shard
         self._first_shard = first_shard
         self._writer: ShardWriter | None = None
+        self._temporary = ""
         self._earlier: FinishedShard | None = None
         self.details: dict[str, Any] = {}  # of the shard that is being written
         self.finished: list[FinishedShard] = []
@@ -152,18 +154,22 @@ class ShardSequence:
         return self.finished
 
     def close(self) -> None:
-        """Leave what is not finished."""
+        """Drop what is not finished."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+            # Nobody will take it up again: the next attempt has a name of its own.
+            with contextlib.suppress(OSError):
+                self._target.paths.storage.remove(self._temporary)
 
     def _begin(self) -> None:
         target = self._target
         self._earlier = sound_shard(target, self._shard_id) if self._resume else None
         earlier = self._earlier
+        self._temporary = target.paths.new_temporary(self._shard_id)
         self._writer = ShardWriter(
             target.paths.storage,
-            None if earlier else target.paths.temporary(self._shard_id),
+            None if earlier else self._temporary,
             target.identity(self._shard_id),
             existing=_entries(earlier.chunk_table, earlier.entry.num_chunks) if earlier else (),
             replayed=earlier.entry.name if earlier else "",
@@ -173,7 +179,7 @@ class ShardSequence:
         assert self._writer is not None
         entry, footer = self._writer.finish(last=last)
         if self._earlier is None:
-            self.finished.append(self._target.paths.publish(entry, footer, self.details))
+            self.finished.append(self._target.paths.publish(self._temporary, entry, footer, self.details))
         else:
             if entry != self._earlier.entry:
                 raise self._writer.changed(footer.num_chunks)

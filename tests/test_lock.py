@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,34 @@ def test_asking_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "lock").write_bytes(b"x")
     is_locked(str(tmp_path / "lock"))
     assert (tmp_path / "lock").read_bytes() == b"x"
+
+
+def test_several_share_it_and_exclude_whoever_wants_it_alone(tmp_path: Path) -> None:
+    """Until the last of them has let go; none of them is named, and none takes the file from the others."""
+    first, second, alone = make(tmp_path), make(tmp_path), make(tmp_path)
+    first.acquire(shared=True)
+    second.acquire(shared=True)
+    for left in (first, second):
+        with pytest.raises(LockedError, match="another process is writing here"):
+            alone.acquire()
+        assert is_locked(alone.path) == "another process"
+        left.release()
+    alone.acquire()
+    with pytest.raises(LockedError, match=f"process {os.getpid()}"):
+        first.acquire(shared=True)
+    alone.release()
+    assert not (tmp_path / "lock").exists()
+
+
+def test_a_patient_writer_gets_it_when_it_is_free(tmp_path: Path) -> None:
+    """And not before."""
+    first, second = make(tmp_path), make(tmp_path)
+    first.acquire()
+    thread = threading.Thread(target=second.acquire, kwargs={"shared": True, "patience_s": 60.0})
+    thread.start()
+    thread.join(0.1)
+    assert thread.is_alive()
+    first.release()
+    thread.join(30)
+    assert not thread.is_alive() and is_locked(second.path) is not None
+    second.release()

@@ -4,10 +4,15 @@ import os
 import pathlib
 import re
 import shlex
+import signal
+import socket
 import subprocess
 import sys
 
+import pytest
 import zstandard
+
+from tests.clusters import address_answers, num_connected, wait_until
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
 
@@ -53,6 +58,57 @@ def test_the_readme_does_what_it_shows(tmp_path):
     assert comparable(done.stdout) == comparable(verified.partition("\n")[2])
     done = run([sys.executable, "-c", WRONG_VALUE], tmp_path)
     assert done.stderr.splitlines()[-1].endswith(refused.strip())
+
+
+def test_the_array_job_of_the_readme_does_what_it_shows(tmp_path):
+    """Each line as it stands; the files are those of one command."""
+    commands = cluster_block(tmp_path, "# Array jobs")
+    done = [run([sys.executable, "-m", *words], tmp_path) for words in commands]
+    assert [one.returncode for one in done] == [0, 0, 0], done
+    alone = [sys.executable, "-m", "recordio", "convert", "my_shards.py:records", "alone", "--shards", "4"]
+    assert run(alone, tmp_path).returncode == 0
+    assert files(tmp_path / "data" / "tasks") == files(tmp_path / "alone")
+
+
+@pytest.mark.framework
+def test_the_cluster_of_the_readme_does_what_it_shows(tmp_path):
+    """Each line as it stands, but for the port, which may be in use; the first two go on until they are ended."""
+    pytest.importorskip("distributed")
+    with socket.create_server(("localhost", 0)) as listening:
+        port = str(listening.getsockname()[1])
+    scheduler, worker, convert = ([word.replace("8786", port) for word in words]
+                                  for words in cluster_block(tmp_path, "# A Dask cluster"))  # fmt: skip
+    started = []
+    try:
+        for words, is_there in (
+            (scheduler, lambda: address_answers("localhost", int(port))),
+            (worker, lambda: num_connected(worker[-1]) == 1),
+        ):
+            environment = os.environ | {"PYTHONPATH": str(README.parent)}
+            started.append(subprocess.Popen(
+                [sys.executable, "-m", *words], cwd=tmp_path, env=environment, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            ))  # fmt: skip
+            wait_until(is_there, started[-1])
+        done = run([sys.executable, "-m", *convert], tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("data/dask: 10,000 records in 4 shards")
+    finally:
+        for process in started:
+            os.killpg(process.pid, signal.SIGKILL)     # a worker has a process that watches it
+            process.wait(30)
+
+
+def cluster_block(directory: pathlib.Path, beginning: str) -> list[list[str]]:
+    """The commands of a block, once its script is there."""
+    (script,) = (block for block in blocks("text") if block.startswith("def records("))
+    (directory / "my_shards.py").write_text(script)
+    (commands,) = (block for block in blocks("sh") if block.startswith(beginning))
+    return [shlex.split(line) for line in commands.splitlines()[1:]]
+
+
+def files(path: pathlib.Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in path.iterdir()}
 
 
 READ_ALL = """

@@ -80,6 +80,16 @@ def test_a_small_file_is_replaced_as_a_whole(storage: LocalStorage, tmp_path: Pa
         assert bytes(storage.read_file(str(tmp_path / "file"))) == data
 
 
+def test_two_may_replace_a_small_file_at_once(storage: LocalStorage, tmp_path: Path) -> None:
+    """It is the one or the other, whole; neither stands in the other's way."""
+    data = [bytes([number]) * 50_000 for number in range(8)]
+    with ThreadPoolExecutor(8) as executor:
+        for _ in range(10):
+            list(executor.map(lambda one: storage.write_file(str(tmp_path / "file"), one), data))
+            assert (tmp_path / "file").read_bytes() in data
+    assert storage.list(str(tmp_path)) == ["file"]
+
+
 def test_files_are_compared_by_their_bytes(storage: LocalStorage, tmp_path: Path) -> None:
     """Sizes first, then everything, in blocks."""
     whole = bytes(3 << 20)

@@ -28,9 +28,8 @@ from recordio.execute.pool import default_workers
 from recordio.format import layout
 from recordio.format.chunk import Directory
 from recordio.format.codec import CODEC_NAMES
-from recordio.job import describe_unfinished
+from recordio.job import describe_unfinished, writer_of
 from recordio.job_paths import WORK_NAME, JobPaths
-from recordio.lock import is_locked
 from recordio.progress import Progress
 from recordio.reader import DataSetReader, open_data_set
 from recordio.schema import Column, Schema
@@ -256,7 +255,7 @@ def _unfinished(storage: Storage, path: str, error: IncompleteError) -> Inspecti
     planned, options = request.get("num_shards"), request.get("options")
     return Inspection(
         path=path, kind="data set", state="unfinished", resumable=bool(request.get("resumable")),
-        writer=is_locked(paths.lock), schema=schema,
+        writer=writer_of(paths), schema=schema,
         num_shards=planned if isinstance(planned, int) else None, num_finished_shards=paths.num_finished(),
         options=options if isinstance(options, dict) else None,
         columns=tuple(_column(column, None, None) for column in schema.columns) if schema is not None else (),

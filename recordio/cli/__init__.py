@@ -1,8 +1,8 @@
-"""The command line: `recordio convert`, `inspect`, `verify`; also `python -m recordio`.
+"""The command line: `recordio convert`, `inspect`, `verify` and others; also `python -m recordio`.
 
 stdout is the answer and nothing else; progress, hints and errors go to stderr. click and rich are imported here and
-nowhere else in recordio, and only when a command runs. The group and the exit status are in `app`, the commands in
-`convert_command`, `inspect_command` and `verify_command`; what can be converted is listed in `sources`.
+nowhere else in recordio, and only when a command runs. The group and the exit status are in `app`, each command in a
+module of its name (`convert_command`); what can be converted is listed in `sources`.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 # Name -> module below recordio.cli, command in it, what help says of it. Commands are added here.
 _COMMANDS = {
     "convert": ("convert_command", "convert", "Write a source as a sharded data set."),
+    "index": ("index_command", "index", "Complete a data set that several tasks have written."),
     "inspect": ("inspect_command", "inspect", "Show what a data set or a shard holds."),
     "plan": ("plan_command", "plan", "Show who reads what in an epoch, and how well it is mixed."),
     "verify": ("verify_command", "verify", "Check every byte; name every damaged place."),

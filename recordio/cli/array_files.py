@@ -5,6 +5,7 @@ A `.npy` file is mapped, not loaded; the arrays of an `.npz` file are loaded, on
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,7 +48,8 @@ class ArrayFile:
             yield self.schema.unflatten([array[row] for array in self._arrays.values()])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ArrayFile, (self._path, self._rows.start, self._rows.stop)
+        # Another process may be in another directory.
+        return ArrayFile, (os.path.abspath(self._path), self._rows.start, self._rows.stop)
 
     def read_columns(self, start: int, stop: int) -> list[ColumnValues]:
         """Rows of the view, as columns; copies."""

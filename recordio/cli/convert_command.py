@@ -1,4 +1,8 @@
-"""recordio convert: a source becomes a data set; interrupted, it says how to go on."""
+"""recordio convert: a source becomes a data set; interrupted, it says how to go on.
+
+What is printed of it afterwards is in `recordio.cli.conversion_report`, where else than here it can run in
+`recordio.cli.engines`.
+"""
 
 from __future__ import annotations
 
@@ -14,24 +18,21 @@ from rich.console import Console
 from rich.text import Text
 
 import recordio
-from recordio.checks.verification import verify as verify_path
 from recordio.chunks.encoding import DEFAULT_FRAME_SIZE, WriteOptions
-from recordio.cli.app import common_options, program_name
+from recordio.cli.app import common_options
 from recordio.cli.bars import shown_progress
 from recordio.cli.console import answer_console, print_json, printable, side_console
+from recordio.cli.conversion_report import show_report
 from recordio.cli.dry_run import Plan, make_plan
-from recordio.cli.failures import DATA_PROBLEM, INTERRUPTED, from_source
+from recordio.cli.engines import ENGINES, check_engine, opened_engine
+from recordio.cli.failures import INTERRUPTED, from_source
 from recordio.cli.sources import KINDS, open_source
-from recordio.cli.values import Signature, Size, parse_metadata
-from recordio.cli.verify_command import counted, print_report
-from recordio.convert.report import ConversionReport
+from recordio.cli.values import Signature, Size, Task, parse_metadata
+from recordio.cli.verify_command import counted
 from recordio.format.codec import DEFAULT_LEVEL, MAX_LEVEL
 from recordio.job_paths import JobPaths
-from recordio.progress import format_duration, format_size
+from recordio.progress import format_size
 from recordio.storage import LOCAL
-from recordio.values.signature_text import format_signature
-
-_MAX_SKIPPED_SHOWN = 10
 
 _FORMS = "\n".join(f"  {kind.form:<22} {kind.what}" for kind in KINDS)
 _EPILOG = f"""\b
@@ -45,6 +46,21 @@ Examples:
   recordio convert my.package:Photos data/p --workers 4 --processes --check
   recordio convert images.npz data/images --shard-size 256MiB --level 9
   recordio convert train.py:records data/out --signature '{{"x": float32[28]}}'
+  recordio convert train.py:in_shards data/big --shards 64 \\
+    --engine dask --address tcp://host:8786
+  recordio convert train.py:in_shards data/big --shards 64 --task 3/16
+
+On a cluster, OUT is a directory that every machine sees under the same path, and the source must be one that can be
+cut: a generator function with parameters shard and num_shards, a PyDataset, arrays, a data set. With --engine dask, the
+script named in SRC is sent along; what it imports must be installed on the workers, or lie beside it there. Without any
+engine, --task i/N writes share i of the shards, i from 0 to N - 1; the N tasks run on any machines, at once or in any
+order, and a task that is run again writes what is missing of its share. `recordio index OUT --merge` completes the data
+set. The bytes are always those of one machine. With Slurm:
+
+\b
+  sbatch --array=0-15 --wrap 'recordio convert train.py:in_shards data/big \\
+    --shards 64 --task $SLURM_ARRAY_TASK_ID/16'
+  recordio index data/big --merge
 
 Signatures: dtype, dtype[28,28], ? for a dimension that varies, [...] for unknown rank, ? behind for what may be None,
 in {{"key": ...}}, (tuples,) and [lists]. Data types are those of numpy, bfloat16, float8_*, str, bytes and msgpack.
@@ -52,7 +68,7 @@ in {{"key": ...}}, (tuples,) and [lists]. Data types are those of numpy, bfloat1
 \b
   {{"image": uint8[28,28], "words": str[?], "extra": msgpack, "opt": float32?}}
 
-JSON: path, num_records, num_shards, num_resumed_shards, raw_size, stored_size, ratio, duration_s, element_spec,
+JSON: path, num_records, num_shards, num_resumed_shards, task, raw_size, stored_size, ratio, duration_s, element_spec,
 signature, fingerprint, shards: [{{name, first_record, num_records, raw_size, stored_size, num_chunks}}],
 skipped: [{{label, record, records, error}}], records being [start, stop) where a data set has lost them; with --check
 also verify: as recordio verify. With --dry-run: source, path, signature, inferred, num_records, num_shards,
@@ -72,6 +88,10 @@ sample_records, sample_raw_size, sample_stored_size, ratio, raw_size, stored_siz
 @click.option("--metadata", multiple=True, metavar="KEY=VALUE|JSON|@FILE", help="What the data set carries.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="How many produce records at once.")
 @click.option("--processes/--threads", default=None, help="What the workers are; as the source says, or threads.")
+@click.option("--engine", type=click.Choice(ENGINES), default="local", show_default=True,
+              help="Where shards are written: here, or on the workers of a cluster.")  # fmt: skip
+@click.option("--address", metavar="URL", help="Of the scheduler, for --engine dask: tcp://host:8786.")
+@click.option("--task", type=Task(), metavar="i/N", help="Write only share i of N, and no index.")
 @click.option("--resume", is_flag=True, help="Go on with an unfinished conversion; begin if there is none.")
 @click.option("--overwrite", is_flag=True, help="Replace what is there, once the new data set is complete.")
 @click.option("--on-error", type=click.Choice(["stop", "skip"]), default="stop", show_default=True,
@@ -84,8 +104,9 @@ sample_records, sample_raw_size, sample_stored_size, ratio, raw_size, stored_siz
 def convert(
     ctx: click.Context, /, source: str, path: str, signature: Any, num_shards: int | None, shard_size: int | None,
     chunk_size: int | None, codec: Literal["zstd", "none"], level: int, metadata: tuple[str, ...], workers: int | None,
-    processes: bool | None, resume: bool, overwrite: bool, on_error: Literal["stop", "skip"], check: bool,
-    dry_run: bool, as_json: bool, quiet: bool, traceback: bool,
+    processes: bool | None, engine: str, address: str | None, task: tuple[int, int] | None, resume: bool,
+    overwrite: bool, on_error: Literal["stop", "skip"], check: bool, dry_run: bool, as_json: bool, quiet: bool,
+    traceback: bool,
 ) -> int:  # fmt: skip
     """Write the records of SRC as a sharded data set in the directory OUT.
 
@@ -96,6 +117,9 @@ def convert(
         raise click.UsageError("--shards and --shard-size are both given\nGive one of them", ctx)
     if not path:
         raise click.UsageError("OUT is empty\nName the directory of the data set; '.' is the current one", ctx)
+    check_engine(ctx, engine, address, local=workers is not None or processes is not None)
+    if task is not None:
+        _check_task(ctx, sized=num_shards is not None or shard_size is not None, engine=engine, check=check)
     carried = parse_metadata(metadata)
     opened = open_source(source, signature)
     if dry_run:
@@ -108,11 +132,11 @@ def convert(
         return 0
     inferred = opened.source.signature is None
     try:
-        with shown_progress(quiet=quiet) as progress:
+        with opened_engine(engine, address, quiet=quiet) as executor, shown_progress(quiet=quiet) as progress:
             report = recordio.convert(
                 opened.source, path, num_shards=num_shards, shard_size=shard_size, chunk_size=chunk_size, codec=codec,
-                level=level, metadata=carried or None, workers=workers, use_multiprocessing=processes, resume=resume,
-                overwrite=overwrite, on_error=on_error, progress=progress,
+                level=level, metadata=carried or None, workers=workers, use_multiprocessing=processes,
+                executor=executor, task=task, resume=resume, overwrite=overwrite, on_error=on_error, progress=progress,
             )  # fmt: skip
     except SystemExit as error:
         # Let through, it would end the command with whatever status the source chose, and nothing written.
@@ -127,65 +151,24 @@ def convert(
             error.filename = path  # a write to a full disk does not say where
         raise
     except KeyboardInterrupt:
-        _print_interrupted(side_console(), path, resume_command(list(ctx.obj or [])))
+        given = list(ctx.obj or [])
+        _print_interrupted(side_console(), path, resume_command(given) if task is None else again_command(given))
         _leave_stuck_threads()
         return INTERRUPTED
-    return _finish(report, inferred=inferred, check=check, as_json=as_json, quiet=quiet)
+    return show_report(report, inferred=inferred, check=check, as_json=as_json, quiet=quiet)
 
 
-def _finish(
-    report: ConversionReport, *, inferred: bool, check: bool, as_json: bool, quiet: bool
-) -> int:
-    console, side = answer_console(), side_console()
-    verified = None
+def _check_task(ctx: click.Context, *, sized: bool, engine: str, check: bool) -> None:
+    if not sized:
+        raise click.UsageError("--task is given without a number of shards\nGive the same --shards to every task", ctx)
+    if engine != "local":
+        both = f"--task and --engine {engine} are both given"
+        raise click.UsageError(f"{both}\nGive one of them: tasks need no engine", ctx)
     if check:
-        with shown_progress(quiet=quiet) as progress:
-            verified = verify_path(report.path, progress=progress)
-    signature = format_signature(report.element_spec)
-    is_complete = report.num_resumed_shards == report.num_shards  # of an earlier run
-    if as_json:
-        answer = {**report.to_dict(), "signature": signature}
-        if verified is not None:
-            answer["verify"] = verified.to_dict()
-        print_json(console, answer)
-    else:
-        _print_done(console, report)
-        if verified is not None:
-            print_report(console, verified)
-    if not quiet:
-        for found in report.skipped[:_MAX_SKIPPED_SHOWN]:
-            verb = "skipped" if found.records is None else "lost"
-            side.print(Text(f"{verb} {printable(found.label)}: {printable(found.error)}", style="yellow"))
-        more = len(report.skipped) - _MAX_SKIPPED_SHOWN
-        if more > 0:
-            side.print(Text(f"and {more:,} more: --json lists all", style="yellow"))
-    if not quiet and not as_json:
-        if inferred and not is_complete:
-            option = f"--signature {shlex.quote(printable(signature))}"
-            side.print(Text(f"note: the signature was inferred: {option}", style="dim"))
-        look = f"{program_name()} inspect {shlex.quote(printable(report.path))}"
-        side.print(Text(f"note: {look} shows it", style="dim"))
-    return DATA_PROBLEM if verified is not None and not verified.ok else 0
-
-
-def _print_done(console: Console, report: ConversionReport) -> None:
-    line = Text.assemble((printable(report.path), "bold"), f": {counted(report.num_records, 'record')} in ")
-    line.append(counted(report.num_shards, "shard"))
-    if report.num_resumed_shards:
-        line.append(f" ({report.num_resumed_shards:,} finished before)")
-    num_skipped = sum(found.records is None for found in report.skipped)
-    num_lost = sum(found.records[1] - found.records[0] for found in report.skipped if found.records is not None)
-    for number, what in ((num_skipped, "skipped"), (num_lost, "lost")):
-        if number:
-            line.append(f", {number:,} {what}", style="yellow")
-    speed = report.raw_size / report.duration_s if report.duration_s else 0
-    line.append(f", {format_size(report.raw_size)} raw, {format_size(report.stored_size)} stored")
-    line.append(f", ratio {report.ratio:.2f}")
-    if report.num_resumed_shards < report.num_shards:
-        line.append(f", {format_duration(report.duration_s)}, {format_size(speed)}/s")
-    else:
-        line.append("; it was complete, and the source was not read", style="yellow")
-    console.print(line)
+        raise click.UsageError(
+            "--check reads a whole data set, and a task writes a part of one\n"
+            "Check when all tasks have ended: recordio index OUT --merge --check", ctx,
+        )  # fmt: skip
 
 
 def _print_plan(console: Console, plan: Plan, *, as_json: bool) -> None:
@@ -246,6 +229,11 @@ def resume_command(args: list[str]) -> str:
         # In front of what follows a "--", which would be taken for an argument.
         place = args.index("--") if "--" in args else len(args)
         args = [*args[:place], "--resume", *args[place:]]
+    return again_command(args)
+
+
+def again_command(args: list[str]) -> str:
+    """The command line itself, to be given once more."""
     return shlex.join([*_program(), *args])
 
 

@@ -3,7 +3,8 @@
     0    all is well
     1    the data: damaged, or a record that does not match, or the source raised
     2    usage: a wrong argument, or something is there already
-    3    a file cannot be read or written: missing, no permission, disk full, somebody else is writing
+    3    a file cannot be read or written: missing, no permission, disk full, somebody else is writing; or a cluster
+         cannot be reached
     4    no recordio file, or one that needs a newer recordio
     5    unfinished, and can be gone on with
     130  interrupted
@@ -46,6 +47,8 @@ _GO_ON = "convert(..., resume=True)"
 _OPTIONS = {
     _GO_ON: "recordio convert ... --resume",
     "resume=True": "--resume",
+    "recordio.merge_shards(path)": "recordio index OUT --merge",
+    "recordio.merge_shards(path, check=True)": "recordio index OUT --merge --check",
     "without resume": "without --resume",
     "overwrite=True": "--overwrite",
     "use_multiprocessing=False": "--threads",
@@ -54,6 +57,8 @@ _OPTIONS = {
     "declare TensorSpec(..., optional=True)": "put ? behind its type in --signature",
     "or open with on_corrupt='skip' to lose": "or read it with recordio.open(..., on_corrupt='skip') and lose",
 }
+_TASK = re.compile(r"convert\(\.\.\., task=\(([^,()]+), ([^,()]+)\)\)")
+_TASK_OPTION = r"recordio convert ... --task \1/\2"
 # Code and quoted names are the user's or Python's, and stay: `x`, 'x', "x", f(...), also with brackets inside.
 _CODE = r"""`[^`]*`|(?<!\w)'[^']*'|(?<!\w)"[^"]*"|\w+\((?:[^()]|\([^()]*\))*\)"""
 _PHRASES = re.compile("|".join([*(rf"(?<![\w.]){re.escape(phrase)}(?!\w)" for phrase in _OPTIONS), _CODE]))
@@ -115,6 +120,7 @@ def _print_notes(console: Console, error: BaseException) -> None:
     for note in getattr(error, "__notes__", ()):
         if note.startswith(_OUR_NOTE) and not note.startswith(SOURCE_NOTE):
             text = note.removeprefix(_OUR_NOTE).replace(_GO_ON, _OPTIONS[_GO_ON])  # a path in it stays what it is
+            text = _TASK.sub(_TASK_OPTION, text)
             console.print(Text.assemble(("  note    ", "dim"), printable(text)))
 
 
@@ -134,7 +140,7 @@ def print_error(console: Console, message: str, *, where: str | None = None, adv
 
 def _as_options(advice: str) -> str:
     """Arguments of the library, as the command line calls them."""
-    return _PHRASES.sub(lambda found: _OPTIONS.get(found[0], found[0]), advice)
+    return _PHRASES.sub(lambda found: _OPTIONS.get(found[0], _TASK.sub(_TASK_OPTION, found[0])), advice)
 
 
 def where_of(error: Any) -> str:

@@ -1,4 +1,4 @@
-"""Values of options: sizes like 256MiB, metadata, signatures."""
+"""Values of options: sizes like 256MiB, tasks like 3/64, metadata, signatures."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from recordio.errors import SignatureError
 from recordio.values.signature_text import parse_signature
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)", re.ASCII)
+_TASK = re.compile(r"([0-9]{1,9})/([0-9]{1,9})", re.ASCII)
 # As coreutils has them: K and KiB are 1,024, kB and KB are 1,000.
 _FACTORS = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgtp", 1):
@@ -35,6 +36,27 @@ class Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic 
         if size < 1:
             self.fail(f"{value!r} is no size: it is below one byte")
         return size
+
+
+class Task(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic in newer ones only
+    """Which of how many: 3/64 is the fourth, 63/64 the last."""
+
+    name = "task"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        found = _TASK.fullmatch(str(value).strip())
+        if found is None:
+            self.fail(
+                f"{value!r} is no task. Write i/N, such as 3/64, or in a Slurm array $SLURM_ARRAY_TASK_ID/64 "
+                "(is the variable set?)"
+            )
+        task, num_tasks = int(found[1]), int(found[2])
+        if task >= num_tasks:
+            last = max(0, num_tasks - 1)
+            self.fail(f"there is no task {value}: {num_tasks} tasks are 0 to {last}. With Slurm: --array=0-{last}")
+        return task, num_tasks
 
 
 class Signature(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic in newer ones only

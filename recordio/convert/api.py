@@ -32,6 +32,7 @@ def convert(
     use_multiprocessing: bool | None = None,
     max_queue_size: int | None = None,
     executor: Executor | None = None,
+    task: tuple[int, int] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     on_error: Literal["stop", "skip"] = "stop",
@@ -59,8 +60,14 @@ def convert(
         workers: how many produce records at once; as the PyDataset says, or 1. Compression has threads of its own.
         use_multiprocessing: workers are processes (spawned), not threads; as the PyDataset says, or False.
         max_queue_size: batches of a PyDataset under way at once; as it says, or 10.
-        executor: any `concurrent.futures.Executor` that the shards are written on, instead of workers; it must see the
-            same file system.
+        executor: any `concurrent.futures.Executor` that the shards are written on, instead of workers, such as Dask's
+            `client.get_executor()`; it must see the same file system. A source that can only be read from the front is
+            written here all the same.
+        task: (i, N): write only share i, from 0 to N - 1, of the shards, and no index: N calls, on as many machines of
+            one file system as you like, at once or in any order, do what one call would; `recordio.merge_shards(path)`
+            completes the data set. Needs num_shards (or shard_size) and a source that can be cut: a function of `shard`
+            and `num_shards`, lists among the arguments, or anything numbered. Called again, it writes what is missing
+            of its share.
         resume: go on with an unfinished conversion of the same source with the same options; begin if there is none,
             and read nothing if it is complete. A source that is read from the front is compared with what it gave
             before; one that can skip is asked for no record of a finished shard, so a change there cannot be noticed.
@@ -73,7 +80,7 @@ def convert(
             data set was opened with on_corrupt="skip". Then all that can be read is converted, and the ranges of
             records that are lost are listed in the report too.
         progress: True for lines on stderr, or a function that gets a `Progress` from time to time, from any thread.
-        check: read everything back and verify it after writing.
+        check: read everything back and verify it after writing; of tasks, `merge_shards` does that.
 
     Raises:
         SignatureError: a record does not match, with its number and the path in its structure.
@@ -92,6 +99,6 @@ def convert(
         path=path, output_signature=output_signature, num_shards=num_shards, shard_size=shard_size, metadata=metadata,
         write=WriteOptions(codec=codec, level=level, chunk_size=chunk_size, frame_size=frame_size),
         workers=workers, use_multiprocessing=use_multiprocessing, max_queue_size=max_queue_size, executor=executor,
-        resume=resume, overwrite=overwrite, on_error=on_error, progress=progress, check=check,
+        task=task, resume=resume, overwrite=overwrite, on_error=on_error, progress=progress, check=check,
     )  # fmt: skip
     return run_conversion(source, ask)

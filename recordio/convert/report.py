@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from recordio.dataset import Dataset, Shard
+from recordio.format.index import ShardEntry
+from recordio.plan.ranges import even_ranges
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +41,12 @@ class ConversionReport:
     num_records: int
     num_shards: int
     num_resumed_shards: int  # finished by an earlier run
+    task: tuple[int, int] | None = None  # (i, N): only share i of the shards was written; all counts are of this share
     raw_size: int  # bytes
     stored_size: int  # bytes of the shards
     duration_s: float
     element_spec: Any  # as declared, or as inferred
-    fingerprint: str  # of the data set, hexadecimal
+    fingerprint: str  # of the data set, hexadecimal; empty after a task, which does not complete it
     shards: tuple[Shard, ...]
     skipped: tuple[SkippedRecord, ...] = ()
 
@@ -54,7 +59,8 @@ class ConversionReport:
         """As JSON, with the keys of this class; the spec as text."""
         return {
             "path": self.path, "num_records": self.num_records, "num_shards": self.num_shards,
-            "num_resumed_shards": self.num_resumed_shards, "raw_size": self.raw_size, "stored_size": self.stored_size,
+            "num_resumed_shards": self.num_resumed_shards, "task": None if self.task is None else list(self.task),
+            "raw_size": self.raw_size, "stored_size": self.stored_size,
             "ratio": round(self.ratio, 4), "duration_s": round(self.duration_s, 3),
             "element_spec": repr(self.element_spec), "fingerprint": self.fingerprint,
             "shards": [
@@ -71,12 +77,36 @@ class ConversionReport:
 
 
 def report_on(
-    dataset: Dataset, path: str, *, num_resumed_shards: int, duration_s: float, skipped: tuple[SkippedRecord, ...] = ()
-) -> ConversionReport:
-    """Describe a data set that was just committed."""
+    dataset: Dataset, path: str, *, num_resumed_shards: int, duration_s: float, skipped: tuple[SkippedRecord, ...] = (),
+    task: tuple[int, int] | None = None,
+) -> ConversionReport:  # fmt: skip
+    """Describe a data set that is committed, or a task's share of it."""
     shards = dataset.shards
+    if task is not None:
+        shards = shards[slice(*even_ranges(len(shards), task[1])[task[0]])]
+        num_resumed_shards = len(shards)
     return ConversionReport(
-        path=path, num_records=len(dataset), num_shards=len(shards), num_resumed_shards=num_resumed_shards,
-        raw_size=sum(s.raw_size for s in shards), stored_size=sum(s.stored_size for s in shards), duration_s=duration_s,
+        path=path, num_records=sum(s.num_records for s in shards), num_shards=len(shards),
+        num_resumed_shards=num_resumed_shards, task=task, raw_size=sum(s.raw_size for s in shards),
+        stored_size=sum(s.stored_size for s in shards), duration_s=duration_s,
         element_spec=dataset.element_spec, fingerprint=dataset.fingerprint, shards=shards, skipped=skipped,
+    )  # fmt: skip
+
+
+def report_on_task(
+    entries: Sequence[ShardEntry], path: str, *, task: tuple[int, int], element_spec: Any, num_resumed_shards: int,
+    duration_s: float, skipped: tuple[SkippedRecord, ...] = (),
+) -> ConversionReport:  # fmt: skip
+    """Describe the share of one task; its records count from the first of the share."""
+    first_records = accumulate((entry.num_records for entry in entries), initial=0)
+    shards = tuple(
+        Shard(name=entry.name, first_record=first, num_records=entry.num_records, raw_size=entry.raw_size,
+              stored_size=entry.file_size, num_chunks=entry.num_chunks)
+        for entry, first in zip(entries, first_records, strict=False)
+    )  # fmt: skip
+    return ConversionReport(
+        path=path, num_records=sum(s.num_records for s in shards), num_shards=len(shards),
+        num_resumed_shards=num_resumed_shards, task=task, raw_size=sum(s.raw_size for s in shards),
+        stored_size=sum(s.stored_size for s in shards), duration_s=duration_s, element_spec=element_spec,
+        fingerprint="", shards=shards, skipped=skipped,
     )  # fmt: skip

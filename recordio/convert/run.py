@@ -5,7 +5,8 @@
                        -> (and a number of shards is asked for) spool -> cut -----------> commit
 
 Every shard is finished for itself; the index comes last. What a killed run has finished is taken over by the next, if
-it is asked to, and the bytes are the same in the end. The public door is `recordio.convert.api`.
+it is asked to, and the bytes are the same in the end. A task of an array job writes its share of the shards and leaves
+the commit to `recordio.convert.merging`. The public door is `recordio.convert.api`.
 
 Spec: spec/format.md, section 9.
 """
@@ -17,12 +18,12 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from recordio.chunks.encoding import WriteOptions
-from recordio.convert.pieces import DEFAULT_QUEUE_SIZE, OnError
-from recordio.convert.report import ConversionReport, report_on
+from recordio.convert.pieces import DEFAULT_QUEUE_SIZE, OnError, Part
+from recordio.convert.report import ConversionReport, report_on, report_on_task
 from recordio.convert.sources import as_source
 from recordio.convert.tasks import Tracker, say_inferred
 from recordio.convert.writing import ShardRun
@@ -30,7 +31,9 @@ from recordio.doors import open_dataset
 from recordio.errors import RecordIOError, RequestError, SignatureError, SourceError
 from recordio.execute.pool import default_workers
 from recordio.format.footer import decode_metadata
-from recordio.job import Job, differences
+from recordio.job import Job
+from recordio.job_requests import differences
+from recordio.plan.ranges import even_ranges
 from recordio.progress import Progress, plain_reporter
 from recordio.reader import open_data_set
 from recordio.schema import Schema
@@ -52,6 +55,7 @@ class ConvertRequest:
     use_multiprocessing: bool | None
     max_queue_size: int | None
     executor: Executor | None
+    task: tuple[int, int] | None  # (i, N)
     resume: bool
     overwrite: bool
     on_error: OnError
@@ -62,32 +66,23 @@ class ConvertRequest:
 def run_conversion(source: Any, ask: ConvertRequest) -> ConversionReport:
     """Carry a request out."""
     began = time.monotonic()
-    check_sharding(ask.num_shards, ask.shard_size)
-    if ask.on_error not in ("stop", "skip"):
-        raise RequestError(f"on_error is {ask.on_error!r}", advice="Use 'stop' or 'skip'")
-    for name, number in (("workers", ask.workers), ("max_queue_size", ask.max_queue_size)):
-        if number is not None and (type(number) is not int or number < 0):
-            raise RequestError(f"{name} is {number!r}, not a whole number from 0 on")
-    if ask.executor is not None and not hasattr(ask.executor, "submit"):
-        raise RequestError(
-            f"executor is {ask.executor!r}, not a concurrent.futures.Executor",
-            advice="Use one, or give workers instead",
-        )
-    if ask.progress not in (None, True, False) and not callable(ask.progress):
-        raise RequestError(f"progress is {ask.progress!r}", advice="Use True, or a function that takes a Progress")
+    _check(ask)
     place = os.fsdecode(ask.path)
     # The source may change the working directory, and other processes may have another one.
     job = Job(LOCAL, absolute_path(place))
     records = as_source(source, ask.output_signature)
     records.on_error = ask.on_error
     inferred = records.signature is None
-    earlier = job.paths.request() if ask.resume else None
+    resume = ask.resume or ask.task is not None
+    # A task that overwrites cannot know yet whether what is there is its own job or the one to be replaced.
+    earlier = job.paths.request() if resume and not (ask.task and ask.overwrite) else None
     if earlier is not None and not earlier.get("resumable"):
         earlier = None
-    if ask.resume and earlier is None and not ask.overwrite and LOCAL.exists(job.paths.index):
+    if resume and earlier is None and not ask.overwrite and LOCAL.exists(job.paths.index):
         expected = records.num_records if ask.on_error == "stop" and not records.lossy else None
         return _report_complete(job, place, ask, records.signature, expected, began)
-    if job.paths.request() is None:
+    # Other tasks may begin the job in this very moment: a task looks when it holds the lock.
+    if ask.task is None and job.paths.request() is None:
         job.check_free(overwrite=ask.overwrite)
     if earlier is not None and records.signature is None:
         # What was inferred once is asked for no more.
@@ -97,6 +92,7 @@ def run_conversion(source: Any, ask: ConvertRequest) -> ConversionReport:
         num_shards=ask.num_shards, shard_size=None if ask.num_shards else ask.shard_size or DEFAULT_SHARD_SIZE,
         row_size=earlier.get("item_size") if earlier else None,
     )  # fmt: skip
+    shard_ids = None if ask.task is None else _share(parts, ask.task)
     if parts is None:
         records.whole()     # the records that are looked at next are kept in it
     schema = Schema.from_signature(records.resolve_signature())
@@ -114,40 +110,113 @@ def run_conversion(source: Any, ask: ConvertRequest) -> ConversionReport:
         "num_records": records.num_records, "source_identity": records.identity(), "item_size": item_size,
     }  # fmt: skip
     use_multiprocessing = records.use_multiprocessing if ask.use_multiprocessing is None else ask.use_multiprocessing
+    written = parts if parts is None or shard_ids is None else [parts[shard_id] for shard_id in shard_ids]
+    total_records = records.num_records if shard_ids is None else _total_records(written or [])
     tracker = Tracker(
         report=plain_reporter(sys.stderr) if ask.progress is True else ask.progress or None, began=began,
-        total_records=records.num_records, expected_records=records.expected_records(),
-        total_shards=ask.num_shards if parts is None else len(parts),
+        total_records=total_records,
+        expected_records=records.expected_records() if shard_ids is None else total_records,
+        total_shards=ask.num_shards if written is None else len(written),
     )  # fmt: skip
+    if ask.task is None:
+        resumed = job.begin(request, overwrite=ask.overwrite, resume=ask.resume)
+    else:
+        job.join(request, task=ask.task, overwrite=ask.overwrite)
+        resumed = True
     run = ShardRun(
-        target=target, tracker=tracker, executor=ask.executor, on_error=records.on_error,
-        resumed=job.begin(request, overwrite=ask.overwrite, resume=ask.resume),
+        target=replace(target, paths=job.paths), tracker=tracker, executor=ask.executor, on_error=records.on_error,
+        resumed=resumed,
         workers=ask.workers or records.workers or 1,
         use_multiprocessing=bool(use_multiprocessing),
         max_queue_size=ask.max_queue_size or records.max_queue_size or DEFAULT_QUEUE_SIZE,
     )  # fmt: skip
     try:
         if parts is not None:
-            shards = run.write_parts(parts, records)
+            shards = run.write_parts(parts, records, shard_ids)
         elif ask.num_shards is None:
             shards = run.write_in_order(records, ask.shard_size or DEFAULT_SHARD_SIZE)
         else:
             shards = run.write_by_spool(records, ask.num_shards)
         records.finish()
-        job.commit(schema=target.schema_bytes, metadata=target.metadata, shards=shards)
+        if ask.task is None:
+            job.commit(schema=target.schema_bytes, metadata=target.metadata, shards=shards)
     except BaseException as error:
         tracker.stopped = True
         if inferred and isinstance(error, SignatureError):
             say_inferred(error, earlier=earlier is not None)
-        _end_unfinished(job, error)
+        _end_unfinished(job, error, ask.task)
         raise
+    skipped = tuple(run.skipped)
+    if ask.task is not None:
+        job.leave_task(failed=False)
+        return report_on_task(
+            [shard.entry for shard in shards], place, task=ask.task, element_spec=schema.element_spec,
+            num_resumed_shards=run.num_resumed, duration_s=time.monotonic() - began, skipped=skipped,
+        )  # fmt: skip
     dataset = open_dataset(job.paths.path)
     if ask.check:
-        _check(job.paths.path)
+        _verify(job.paths.path)
     return report_on(
-        dataset, place, num_resumed_shards=run.num_resumed, duration_s=time.monotonic() - began,
-        skipped=tuple(run.skipped),
-    )  # fmt: skip
+        dataset, place, num_resumed_shards=run.num_resumed, duration_s=time.monotonic() - began, skipped=skipped
+    )
+
+
+def _check(ask: ConvertRequest) -> None:
+    """Refuse arguments that cannot be meant, before anything is looked at."""
+    check_sharding(ask.num_shards, ask.shard_size)
+    if ask.on_error not in ("stop", "skip"):
+        raise RequestError(f"on_error is {ask.on_error!r}", advice="Use 'stop' or 'skip'")
+    for name, number in (("workers", ask.workers), ("max_queue_size", ask.max_queue_size)):
+        if number is not None and (type(number) is not int or number < 0):
+            raise RequestError(f"{name} is {number!r}, not a whole number from 0 on")
+    if ask.executor is not None and not hasattr(ask.executor, "submit"):
+        raise RequestError(
+            f"executor is {ask.executor!r}, not a concurrent.futures.Executor",
+            advice="Use one, or give workers instead",
+        )
+    if ask.progress not in (None, True, False) and not callable(ask.progress):
+        raise RequestError(f"progress is {ask.progress!r}", advice="Use True, or a function that takes a Progress")
+    if ask.task is not None:
+        try:
+            task, num_tasks = ask.task
+            sound = type(task) is type(num_tasks) is int and 0 <= task < num_tasks
+        except (TypeError, ValueError):
+            sound = False
+        if not sound:
+            raise RequestError(
+                f"task is {ask.task!r}, not (i, N)", advice="Count the N tasks from 0: the last one is (N - 1, N)"
+            )
+        if ask.check:
+            raise RequestError(
+                "check reads a whole data set, and a task writes a part of one",
+                advice="Check when all tasks have ended: recordio.merge_shards(path, check=True)",
+            )
+
+
+def _share(parts: list[Part] | None, task: tuple[int, int]) -> range:
+    """The shards that a task writes.
+
+    Raises:
+        SourceError: there are no shares. RequestError: there are fewer shards than tasks.
+    """
+    if parts is None:
+        raise SourceError(
+            "the source is read from the front, or has fewer batches than there are to be shards: "
+            "they cannot be shared out among tasks",
+            advice="Give num_shards, and a source that can be cut: a function with parameters `shard` and `num_shards` "
+            "or with lists among its arguments, or records that have numbers",
+        )
+    if task[1] > len(parts):
+        raise RequestError(
+            f"there are {task[1]} tasks, but only {len(parts)} shards", advice="Give at most as many tasks as shards"
+        )
+    return range(*even_ranges(len(parts), task[1])[task[0]])
+
+
+def _total_records(parts: list[Part]) -> int | None:
+    """Of all these parts, if each of them knows."""
+    numbers = [part.num_records for part in parts if part.num_records is not None]
+    return sum(numbers) if len(numbers) == len(parts) else None
 
 
 def _report_complete(
@@ -179,31 +248,40 @@ def _report_complete(
             f"the data set there is complete, and was written with {differences(found, wanted)}", path=place,
             advice="Replace it with overwrite=True, without resume, or write elsewhere",
         )  # fmt: skip
+    if ask.task is not None and ask.task[1] > len(dataset.shards):
+        raise RequestError(f"there are {ask.task[1]} tasks, but only {len(dataset.shards)} shards", path=place)
     job.clear_remains()
-    return report_on(dataset, place, num_resumed_shards=len(dataset.shards), duration_s=time.monotonic() - began)
+    return report_on(
+        dataset, place, task=ask.task, num_resumed_shards=len(dataset.shards), duration_s=time.monotonic() - began
+    )
 
 
-def _end_unfinished(job: Job, error: BaseException) -> None:
+def _end_unfinished(job: Job, error: BaseException, task: tuple[int, int] | None) -> None:
     """Keep what can be gone on from; otherwise leave the place as it was."""
     finished = job.paths.num_finished()
     spooled = job.paths.storage.exists(job.paths.spool)
     try:
-        if not finished and (not spooled or isinstance(error, SignatureError)):
+        if task is not None:
+            job.leave_task(failed=True)
+        elif not finished and (not spooled or isinstance(error, SignatureError)):
             job.discard()
-            return
-        job.leave()
+        else:
+            job.leave()
     except (OSError, RecordIOError) as second:
         error.add_note(f"recordio: {job.paths.path} could not be cleared up: {second}")
+        return
+    if not finished and (task is not None or not spooled or isinstance(error, SignatureError)):
         return
     shards = "1 finished shard is" if finished == 1 else f"{finished} finished shards are"
     kept = f"{shards} kept" if finished else "what was spooled is kept"
     # A chunk that differs: to go on with what the source gives now would be refused again.
     changed = isinstance(error, SourceError) and error.chunk is not None
     how = "With the source as it was, go on" if changed else "Go on"
-    error.add_note(f"recordio: {kept} in {job.paths.path}. {how} with convert(..., resume=True).")
+    again = "convert(..., resume=True)" if task is None else f"convert(..., task=({task[0]}, {task[1]}))"
+    error.add_note(f"recordio: {kept} in {job.paths.path}. {how} with {again}.")
 
 
-def _check(path: str) -> None:
+def _verify(path: str) -> None:
     from recordio.checks.verification import verify
 
     verify(path).raise_for_damage()

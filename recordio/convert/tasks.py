@@ -2,7 +2,7 @@
 
     part.pieces() -> feed -> RecordStream -> ShardSequence -> FinishedShard
 
-A task holds all that it needs; done again, it gives the same bytes.
+A task holds all that it needs; done again, or twice at once, it gives the same bytes.
 """
 
 from __future__ import annotations
@@ -106,6 +106,7 @@ def run_part(task: PartTask, *, executor: Executor | None = None, tracker: Track
 
 
 def _run_part(task: PartTask, executor: Executor | None, tracker: Tracker | None) -> FinishedShard:
+    task.target.paths.check_current()
     sequence = ShardSequence(task.target, first_shard=task.shard_id)
     skipped: list[SkippedRecord] = []
 

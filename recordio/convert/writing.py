@@ -4,15 +4,16 @@
     write_in_order    one part, read from the front: shards by size, one after the other
     write_by_spool    one part, and a number of shards: its chunks are spooled, then cut
 
-What an earlier run has finished is taken over, every byte of it checked. The request around it, and the commit, are in
-`recordio.convert.run`; what one task does is in `recordio.convert.tasks`.
+A task of an array job writes its share of the parts. What an earlier run has finished is taken over, every byte of it
+checked. The request around it, and the commit, are in `recordio.convert.run`; what becomes of one part is in
+`recordio.convert.tasks`.
 
 Spec: spec/format.md, section 9.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from functools import partial
 from typing import Any
 
 from recordio.chunks.encoding import EncodedChunk
+from recordio.convert.executors import adapted, as_worker_error, window_of
 from recordio.convert.pieces import OnError, Part, Source
 from recordio.convert.report import SkippedRecord
 from recordio.convert.tasks import PartTask, Tracker, feed, run_part, skipped_in
@@ -27,9 +29,6 @@ from recordio.errors import DataError
 from recordio.execute.pool import as_completed_map, default_workers, make_executor, ordered_map
 from recordio.job_paths import FinishedShard
 from recordio.stream import RecordStream, ShardSequence, Spool, Target, cut_spool, sound_shard
-
-# Shard tasks handed to somebody else's executor at once, where it does not say how many workers it has.
-_EXECUTOR_WINDOW = 64
 
 
 @dataclass
@@ -49,28 +48,35 @@ class ShardRun:
         self.num_resumed = 0
         self.skipped: list[SkippedRecord] = []
 
-    def write_parts(self, parts: list[Part], source: Source) -> list[FinishedShard]:
-        """Write one shard for each part; those that an earlier run finished are left as they are."""
+    def write_parts(
+        self, parts: list[Part], source: Source, shard_ids: Sequence[int] | None = None
+    ) -> list[FinishedShard]:
+        """Write one shard for each part; those that an earlier run finished are left as they are.
+
+        Args:
+            shard_ids: which of them, in order; all by default.
+        """
+        shard_ids = range(len(parts)) if shard_ids is None else shard_ids
         finished: dict[int, FinishedShard] = {}
-        for shard_id, shard in self._resumed_shards(len(parts)):
+        for shard_id, shard in self._resumed_shards(shard_ids):
             finished[shard_id] = shard
             self.tracker.add_shard(shard, counted=False)
         self.num_resumed = len(finished)
         tasks = [
             PartTask(
                 target=self.target,
-                part=part,
+                part=parts[shard_id],
                 shard_id=shard_id,
                 last=shard_id == len(parts) - 1,
                 on_error=self.on_error,
                 window=self.max_queue_size,
             )
-            for shard_id, part in enumerate(parts)
+            for shard_id in shard_ids
             if shard_id not in finished
         ]
         for shard in self._run_tasks(tasks, source):
             finished[int(shard.entry.name.split("-")[1])] = shard
-        shards = [finished[shard_id] for shard_id in range(len(parts))]
+        shards = [finished[shard_id] for shard_id in shard_ids]
         self.skipped = [found for shard in shards for found in skipped_in(shard)]
         return shards
 
@@ -106,10 +112,10 @@ class ShardRun:
     def _on_given_executor(self, executor: Executor, tasks: list[PartTask], source: Source) -> list[FinishedShard]:
         if isinstance(executor, ProcessPoolExecutor):
             source.check_picklable()
-        workers = getattr(executor, "_max_workers", None)
-        window = 2 * workers if isinstance(workers, int) else _EXECUTOR_WINDOW
+        remote = not isinstance(executor, ThreadPoolExecutor)
         try:
-            return self._on_pool(executor, tasks, window=window, remote=not isinstance(executor, ThreadPoolExecutor))
+            with adapted(executor) as pool:
+                return self._on_pool(pool, tasks, window=window_of(pool), remote=remote)
         except BaseException:
             # Not ours to shut down. Its threads end what they do for us before the lock is given up.
             self.tracker.stopped = True
@@ -119,7 +125,10 @@ class ShardRun:
     def _on_pool(self, pool: Executor, tasks: list[PartTask], *, window: int, remote: bool) -> list[FinishedShard]:
         run = run_part if remote else partial(run_part, tracker=self.tracker)
         done = []
-        with closing(as_completed_map(pool, run, tasks, window=window, describe=_describe)) as results:
+        results = as_completed_map(
+            pool, run, tasks, window=window, describe=_describe, as_worker_error=as_worker_error
+        )  # fmt: skip
+        with closing(results):
             for _, shard in results:
                 if remote:
                     self.tracker.add_shard(shard, counted=False)
@@ -155,7 +164,7 @@ class ShardRun:
             self._spool(source)
         else:
             self.skipped = [SkippedRecord.from_list(found) for found in noted]
-        shards = dict(self._resumed_shards(num_shards))
+        shards = dict(self._resumed_shards(range(num_shards)))
         self.num_resumed = len(shards)
         missing = [shard_id for shard_id in range(num_shards) if shard_id not in shards]
         try:
@@ -169,14 +178,14 @@ class ShardRun:
             shards |= self._cut(num_shards, missing)
         return [shards[shard_id] for shard_id in range(num_shards)]
 
-    def _resumed_shards(self, num_shards: int) -> list[tuple[int, FinishedShard]]:
-        """The shards that an earlier run finished, every byte of them verified."""
+    def _resumed_shards(self, shard_ids: Sequence[int]) -> list[tuple[int, FinishedShard]]:
+        """Those of these shards that an earlier run finished, every byte of them verified."""
         if not self.resumed:
             return []
         with make_executor(default_workers(), False) as pool:
             check = partial(sound_shard, self.target)
-            found = list(ordered_map(pool, check, range(num_shards), window=2 * default_workers()))
-        return [(shard_id, shard) for shard_id, shard in enumerate(found) if shard is not None]
+            found = ordered_map(pool, check, shard_ids, window=2 * default_workers())
+            return [(shard_id, shard) for shard_id, shard in zip(shard_ids, found, strict=True) if shard is not None]
 
     def _cut(self, num_shards: int, missing: list[int]) -> dict[int, FinishedShard]:
         shards = {}

@@ -253,6 +253,7 @@ def as_completed_map(
     *,
     window: int,
     describe: Callable[[Item], str] | None = None,
+    as_worker_error: Callable[[Exception, str], WorkerError | None] = lambda _error, _item: None,
 ) -> Generator[tuple[int, Result]]:
     """Run a function over items and give (place of the item, result) as they finish.
 
@@ -260,8 +261,10 @@ def as_completed_map(
     earliest failed item is raised. Closing the iterator cancels what has not begun.
 
     Args and Raises: as for `ordered_map`.
+        as_worker_error: told an exception of the executor itself, and the name of the item; gives what is raised
+            instead where it means that workers died: executors of others have words of their own for that.
     """
-    return _as_completed(executor, fn, items, _check_window(window), describe)
+    return _as_completed(executor, fn, items, _check_window(window), describe, as_worker_error)
 
 
 def _as_completed(
@@ -270,6 +273,7 @@ def _as_completed(
     items: Iterable[Item],
     window: int,
     describe: Callable[[Item], str] | None,
+    as_worker_error: Callable[[Exception, str], WorkerError | None],
 ) -> Generator[tuple[int, Result]]:
     done: queue.SimpleQueue[tuple[int, Future[Any]]] = queue.SimpleQueue()
     pending: dict[int, tuple[Item, Future[Any]]] = {}
@@ -299,6 +303,11 @@ def _as_completed(
             number, future = done.get()
             item, _ = pending.pop(number)
             if future.cancelled():
+                if not failures:    # after a failure we do that ourselves
+                    failures[number] = WorkerError(
+                        f"{_name(number, item, describe)} was cancelled by whoever was to do it",
+                        advice="The pool has ended, or the cluster's scheduler, or somebody has cancelled it there",
+                    )
                 continue
             try:
                 result = future.result()
@@ -306,7 +315,10 @@ def _as_completed(
                 failures[number] = _dead_worker(error, number, item, describe)
                 failures[number].__cause__ = error
             except Exception as error:  # noqa: BLE001  what could not be pickled, say; raised below
-                failures[number] = error
+                translated = as_worker_error(error, _name(number, item, describe))
+                failures[number] = error if translated is None else translated
+                if translated is not None:
+                    translated.__cause__ = error
             else:
                 if isinstance(result, _Failure):
                     failures[number] = result.error
@@ -338,11 +350,15 @@ def _check_window(window: int) -> int:
 def _dead_worker(
     error: BrokenExecutor, number: int, item: Item, describe: Callable[[Item], str] | None
 ) -> WorkerError:
-    name = f"item {number}" if describe is None else describe(item)
     return WorkerError(
-        f"a worker ended before its task was done: {name}, or one that was under way beside it ({error})",
+        f"a worker ended before its task was done: {_name(number, item, describe)}, or one that was under way beside "
+        f"it ({error})",
         advice=DEAD_WORKER_ADVICE,
     )
+
+
+def _name(number: int, item: Item, describe: Callable[[Item], str] | None) -> str:
+    return f"item {number}" if describe is None else describe(item)
 
 
 def _guarded(fn: Callable[[Item], Result], item: Item) -> Result | _Failure:

@@ -47,6 +47,8 @@ CHANGED = {
     "open files where it reads them; or use threads: use_multiprocessing=False":
         "Define it at the top level of a module (no lambda, no function or class inside a function) and let it "
         "open files where it reads them; or use threads: --threads",
+    "Check when all tasks have ended: recordio.merge_shards(path, check=True)":
+        "Check when all tasks have ended: recordio index OUT --merge --check",
     "Give an output_signature":
         "Give a --signature",
     "Give an output_signature that all records match":
@@ -59,6 +61,8 @@ CHANGED = {
         "Give a --signature; uint64 holds integers below 2**64",
     "Give the same source and options, or start again with overwrite=True, without resume":
         "Give the same source and options, or start again with --overwrite, without --resume",
+    "Go on with convert(..., resume=True)":
+        "Go on with recordio convert ... --resume",
     "Go on with it: convert(..., resume=True)":
         "Go on with it: recordio convert ... --resume",
     "Go on with resume=True, or start again with overwrite=True":
@@ -77,6 +81,8 @@ CHANGED = {
         "Restore the file, or read it with recordio.open(..., on_corrupt='skip') and lose this chunk only",
     "Restore the index, or replace all with overwrite=True":
         "Restore the index, or replace all with --overwrite",
+    "Run the tasks that are left, then recordio.merge_shards(path)":
+        "Run the tasks that are left, then recordio index OUT --merge",
     "To allow None, declare TensorSpec(..., optional=True)":
         "To allow None, put ? behind its type in --signature",
 }

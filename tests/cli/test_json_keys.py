@@ -88,6 +88,15 @@ def test_keys_of_convert(invoke, work, monkeypatch, verify_keys):
     assert found_keys(plan, [json.loads(invoke(*args, "--dry-run").stdout)]) == plan
 
 
+def test_keys_of_index(invoke, work, verify_keys):
+    """Those of convert."""
+    (report,) = documented(invoke, "index")
+    assert invoke("convert", "train.py:Photos", "out", "--shards", 2, "--threads", "--task", "0/1").exit_code == 0
+    merged = json.loads(invoke("index", "out", "--merge", "--check", "--json").stdout)
+    assert merged.keys() == report.keys() and merged["verify"].keys() == verify_keys.keys()
+    assert report == documented(invoke, "convert")[0]
+
+
 def test_keys_of_verify(invoke, data, verify_keys):
     """Of a good data set the same as of a damaged one."""
     good = json.loads(invoke("verify", data, "--json").stdout)

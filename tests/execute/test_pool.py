@@ -285,6 +285,35 @@ def test_as_completed_hands_out_what_was_under_way_before_it_raises():
     assert len(got) < 5
 
 
+def test_as_completed_does_not_lose_what_somebody_else_cancelled():
+    """A scheduler that ends cancels what it was given; that is no result, and no end of the items."""
+    executor = LazyExecutor()
+    results = as_completed_map(executor, square, range(10), window=3, describe=lambda n: f"shard {n}")
+    threading.Timer(0.05, lambda: (executor.run(0), executor.futures[1].cancel(), executor.run(2))).start()
+    assert next(results) == (0, 0)
+    with pytest.raises(WorkerError, match="shard 1 was cancelled"):
+        list(results)
+    assert executor.futures[3].cancelled()
+
+
+def test_as_completed_asks_whether_an_error_of_the_executor_means_a_dead_worker():
+    """Executors of others have words of their own for it; the item is named, and the words are the cause."""
+
+    class Killed(Exception):
+        pass
+
+    def as_worker_error(error: Exception, item: str) -> WorkerError | None:
+        return WorkerError(f"{item} has no worker left") if isinstance(error, Killed) else None
+
+    for error, kind, words in ((Killed("k"), WorkerError, "item 0 has no worker left"), (KeyError("k"), KeyError, "k")):
+        executor = LazyExecutor()
+        results = as_completed_map(executor, square, [1], window=1, as_worker_error=as_worker_error)
+        threading.Timer(0.05, lambda e=executor, error=error: e.futures[0].set_exception(error)).start()
+        with pytest.raises(kind, match=words) as caught:
+            next(results)
+        assert kind is KeyError or caught.value.__cause__ is error
+
+
 def test_processes_end_when_their_parent_is_killed(tmp_path: Path):
     """No orphan is left, whatever it was doing."""
     script = tmp_path / "parent.py"
