@@ -221,9 +221,10 @@ def _check_workers(client: Any, address: str, versions: Callable[[], dict[str, s
     mine = versions()
     try:
         found = client.run(versions)
-    except ImportError as error:
+    except Exception as error:
+        # Of what a worker raises while it unpacks a call, some versions of Dask keep the text alone.
         raise WorkerError(
-            f"a worker of {address} cannot import recordio: {error}",
+            f"a worker of {address} cannot say which recordio it has: {error}",
             advice="Install the same version of recordio on every machine",
         ) from error
     for worker, its in found.items():

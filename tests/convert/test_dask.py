@@ -236,7 +236,16 @@ class OldClient:
         return {"tcp://a:1": fn(), "tcp://b:2": {**fn(), "zstd": "1.4.0"}}
 
 
+class ClientOfOthers(OldClient):
+    """A client whose workers have never heard of recordio."""
+
+    def run(self, fn: Any) -> Any:
+        raise Exception("ModuleNotFoundError(\"No module named 'recordio'\")")
+
+
 def test_workers_of_another_version_are_refused() -> None:
-    """Their bytes might be others; the error names worker and versions."""
+    """Their bytes might be others; the error names worker and versions. So are workers without recordio."""
     with pytest.raises(recordio.WorkerError, match=r"tcp://b:2 has recordio .*, zstd 1\.4\.0, and here is"):
         cluster_module._check_workers(OldClient(), "tcp://s:8786", versions)
+    with pytest.raises(recordio.WorkerError, match=r"cannot say which recordio.*No module named 'recordio'"):
+        cluster_module._check_workers(ClientOfOthers(), "tcp://s:8786", versions)
