@@ -18,9 +18,9 @@ class Adapted:
         """A `keras.utils.PyDataset`; see `recordio.adapters.keras.to_keras`."""
         return _adapter("keras").to_keras(self, **options)
 
-    def to_tf(self) -> Any:
+    def to_tf(self, **options: Any) -> Any:
         """A `tf.data.Dataset`; see `recordio.adapters.tensorflow.to_tf`."""
-        return _adapter("tensorflow").to_tf(self)
+        return _adapter("tensorflow").to_tf(self, **options)
 
     def to_torch(self, **options: Any) -> Any:
         """A `torch.utils.data.Dataset`; see `recordio.adapters.torch.to_torch`."""
@@ -33,6 +33,10 @@ class Adapted:
     def to_grain(self) -> Any:
         """A `grain.RandomAccessDataSource`; see `recordio.adapters.grain.to_grain`."""
         return _adapter("grain").to_grain(self)
+
+    def to_hf_iterable(self, **options: Any) -> Any:
+        """A `datasets.IterableDataset`; see `recordio.adapters.huggingface.to_hf_iterable`."""
+        return _adapter("huggingface").to_hf_iterable(self, **options)
 
 
 def _adapter(name: str) -> Any:

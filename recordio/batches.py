@@ -119,6 +119,18 @@ class Batches(Adapted, RefusedOperators):
         """Where the pass that was begun last stands, or the next one begins; JSON."""
         return self._loader.state_dict()
 
+    def state_after(self, state: Any, steps: int) -> dict[str, Any]:
+        """The state that is `steps` batches behind another one: for loops that somebody, as tf.data, reads ahead of.
+
+        Args:
+            state: what `state_dict` or `state_after` gave.
+            steps: batches that the loop has taken since; those behind the end of an epoch are of the next ones.
+
+        Raises:
+            StateError: as `load_state_dict`. RequestError: there are no such batches, or they are not regular.
+        """
+        return self._loader.state_after(state, steps)
+
     def load_state_dict(self, states: Any) -> None:
         """Make the next `iter()` go on from a state; the batch size may be another.
 

@@ -138,9 +138,12 @@ class _LocalReadHandle:
             )
 
     def __del__(self) -> None:
-        # Whoever reads holds a reference, so a handle that a cache drops closes when its last read is done.
-        with contextlib.suppress(OSError, AttributeError):
+        # Whoever reads holds a reference, so a handle that a cache drops closes when its last read is done. When the
+        # interpreter ends, names of this module may be None already.
+        try:
             os.close(self._fd)
+        except (OSError, AttributeError):
+            pass
 
 
 def fill(buffers: Sequence[memoryview], data: memoryview) -> None:

@@ -5,6 +5,7 @@
     torch         records -> map-style Dataset; batches -> IterableDataset
     jax           batches -> global jax.Array, over any sharding
     grain         records -> RandomAccessDataSource
+    huggingface   records -> datasets.IterableDataset
 
 What is read, and by whom, is decided in `recordio.plan` and `recordio.distributed`; these only hand it over.
 

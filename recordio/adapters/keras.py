@@ -221,7 +221,9 @@ class KerasBatches(keras.utils.PyDataset):  # type: ignore[misc]
         elif index == self._first:
             if self._ahead is not None:
                 self._ahead[2].close()
-            self._loader.load_state_dict(self._loader.loader.state_at(index, epoch))
+            self._loader.set_epoch(epoch)
+            if index:
+                self._loader.load_state_dict(self._loader.state_after(self._loader.state_dict(), index))
             iterator = iter(self._loader)
         else:
             self._note_scattered()

@@ -1,7 +1,12 @@
-"""TensorFlow: batches as a `tf.data.Dataset`.
+"""TensorFlow: batches as a `tf.data.Dataset`, also for every replica of a strategy.
 
-Every iteration of it is one pass over the data set, so the next epoch. Columns of fixed shape are dense tensors, text
-and bytes `tf.string`, ragged columns `tf.RaggedTensor`.
+    loader.to_tf()                                                              in one process
+    strategy.distribute_datasets_from_function(dataset_fn(loader))              a custom loop, or fit
+    tf.keras.utils.experimental.DatasetCreator(dataset_fn(loader.repeat()))     fit of legacy Keras
+
+Every iteration is one pass over the data set, so the next epoch. Columns of fixed shape are dense tensors, text and
+bytes `tf.string`, ragged columns `tf.RaggedTensor`. tf.data reads ahead of the loop: a state is made of the number of
+steps that the loop has taken, by `state_after`.
 
 Spec: spec/adapters.md, section 3.
 """
@@ -9,6 +14,7 @@ Spec: spec/adapters.md, section 3.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import tensorflow as tf
@@ -18,47 +24,68 @@ from recordio.batches import Batches
 from recordio.distributed.dataset import DistributedDataset, distribute
 from recordio.distributed.values import PerReplicaSpec, experimental_local_results
 from recordio.errors import RequestError
+from recordio.loading.loader import Loader
+from recordio.loading.passes import LoaderIterator
 from recordio.spec import MsgpackSpec
 from recordio.values.ragged import Ragged
 
 
-def to_tf(loader: Any) -> tf.data.Dataset:
+def to_tf(loader: Any, *, restarts: bool = False) -> tf.data.Dataset:
     """A `tf.data.Dataset` of the batches; of the part of a pipeline, those of its replicas in turn.
 
-    Its element_spec is that of the batches, its cardinality their number, and auto-sharding is off: who reads what is
-    decided here.
+    Its element_spec is that of the batches, its cardinality their number (unknown, if a state was loaded before: the
+    pass that goes on from it is shorter), and auto-sharding is off: who reads what is decided here.
+
+    Args:
+        restarts: every iteration begins where the loader stands now, not with the next epoch, and the loader stays
+            there. For frameworks that begin iterations and throw them away, together with `loader.repeat()`.
 
     Raises:
         RequestError: not batched; a column that TensorFlow has no type for.
     """
     check_batched(loader, "to_tf", Batches, DistributedDataset)
     signature = map_leaves(_tupled(loader.element_spec), _tensor_spec)
+    own: Loader = loader.loader
+    steps = own.num_steps()
+    is_counted = steps is None or (own.is_regular and own.place.resumed is None)
+    place = own.place.standing()
 
     def batches() -> Iterator[Any]:
-        for step in loader:
+        begun = replace(own, place=place.standing()) if restarts else own
+        iterator = begun.begin(LoaderIterator)
+        begun.place.ahead = "tf.data"
+        if is_counted and iterator.steps_left != steps:
+            raise RequestError(
+                f"a pass that goes on from a state has {iterator.steps_left} steps, this tf.data.Dataset has {steps}",
+                advice="Load the state before to_tf()",
+            )
+        for step in iterator:
             for batch in experimental_local_results(step):
                 yield _tupled(map_leaves(batch, _tensor))
 
     dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
-    steps = loader.loader.num_steps()
-    num_replicas = loader.context.num_local_replicas if isinstance(loader, DistributedDataset) else 1
-    count = tf.data.INFINITE_CARDINALITY if steps is None else steps * num_replicas
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
+    if is_counted:
+        num_replicas = loader.context.num_local_replicas if isinstance(loader, DistributedDataset) else 1
+        count = tf.data.INFINITE_CARDINALITY if steps is None else steps * num_replicas
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return dataset.with_options(options)
 
 
-def dataset_fn(loader: Any, **options: Any) -> Callable[[Any], tf.data.Dataset]:
+def dataset_fn(loader: Any, *, restarts: bool = False, **options: Any) -> Callable[[Any], tf.data.Dataset]:
     """What `strategy.distribute_datasets_from_function` takes: a function of a `tf.distribute.InputContext`.
+
+    The loader stays where it is: its `state_dict` is where the first pass begins, and `state_after` counts from there.
 
     Args:
         loader: batched by the size of a global batch.
+        restarts: as `to_tf` has it.
         options: policy and remainder, as `recordio.distribute` has them.
     """
 
     def make(input_context: Any) -> tf.data.Dataset:
-        return to_tf(distribute(loader, input_context, **options))
+        return to_tf(distribute(loader, input_context, **options), restarts=restarts)
 
     return make
 

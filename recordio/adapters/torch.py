@@ -26,6 +26,7 @@ from torch.utils.data import IterableDataset, Sampler, get_worker_info
 
 from recordio.adapters.ahead import State, buffer_size_of, moved_ahead
 from recordio.adapters.leaves import check_batched, dense, map_leaves
+from recordio.adapters.torch_workers import SharedPlace, WorkerSteps
 from recordio.batches import Batches
 from recordio.dataset import Dataset
 from recordio.distributed.dataset import DistributedDataset
@@ -119,7 +120,10 @@ class TorchBatches(IterableDataset[Any]):  # type: ignore[misc]
         self._pins = (pins or (device is not None and device.type != "cpu")) and _can_pin(warn=pins)
         self._state: State | None = None  # behind the batch that was handed out last, in a pass that is under way
         # Workers are copies of this one, and begin an epoch together: what they count must be in one place.
-        self._epoch = torch.full((1,), loader.loader.place.following, dtype=torch.int64).share_memory_()
+        place = loader.loader.place
+        self._shared = SharedPlace(place.following, place.resumed)
+        self._steps: WorkerSteps | None = None  # in a worker: of the pass that it has begun
+        self._resumed: WorkerSteps | None = None  # in a worker: of the pass that comes next
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -127,40 +131,66 @@ class TorchBatches(IterableDataset[Any]):  # type: ignore[misc]
     def set_epoch(self, epoch: int) -> None:
         """Make `epoch` the one that comes next, in all workers."""
         self.loader.set_epoch(epoch)
-        self._epoch[0], self._state = epoch, None
+        self._shared.begin(epoch, None)
+        self._state = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Where reading stands, in the process that iterates (num_workers=0); as `Batches.state_dict`."""
+        """Where reading stands, in the process that iterates.
+
+        With num_workers=0 as `Batches.state_dict`. In a worker of a `StatefulDataLoader`: of this worker, for it alone.
+        """
+        if self._steps is not None:
+            return self._steps.state_dict()
         return self._state or self.loader.state_dict()
 
     def load_state_dict(self, states: Any) -> None:
-        """Go on from a state, with any number of processes; as `Batches.load_state_dict`."""
+        """Go on from a state, with any number of processes; as `Batches.load_state_dict`.
+
+        In a worker of a `StatefulDataLoader`: from the state of the same worker of as many.
+        """
+        loader, worker = self.loader.loader, get_worker_info()
+        if worker is not None:
+            self._resumed = WorkerSteps.resume(loader, self._shared, states, worker.id, worker.num_workers)
+            return
         self.loader.load_state_dict(states)
-        self._epoch[0], self._state = self.loader.loader.place.following, None
+        self._shared.begin(loader.place.following, loader.place.resumed)
+        self._state = None
 
     def __iter__(self) -> Iterator[Any]:
-        worker = get_worker_info()
+        loader, worker = self.loader.loader, get_worker_info()
         if worker is None:
-            if self._device is None and not self._pins:
-                for batch in self.loader:
-                    yield map_leaves(batch, tensor)
-            else:
-                for batch, state in moved_ahead(iter(self.loader), self._moved, self._buffer_size):
-                    self._state = state
-                    yield batch
-                self._state = None
-            self._epoch[0] = self.loader.loader.place.following
-            return
-        epoch, steps = int(self._epoch[0]), self.loader.loader.num_steps()
-        if steps is None:
+            return self._in_this_process()
+        if loader.num_steps() is None:
             raise RequestError(
                 "workers of a DataLoader cannot share a data set that repeats without an end",
                 advice="Leave repeat() out, or read it with num_workers=0",
             )
-        for step in range(worker.id, steps, worker.num_workers):
-            yield map_leaves(self.loader.loader.at(step, epoch), tensor)
-        if worker.id == 0:
-            self._epoch[0] = epoch + (self.loader.loader.epochs_of_pass or 1)
+        steps, self._resumed = self._resumed, None
+        if steps is None:
+            steps = WorkerSteps.begin(loader, self._shared, worker.id, worker.num_workers)
+        self._steps = steps
+        return (map_leaves(batch, tensor) for batch in steps)
+
+    def _in_this_process(self) -> Iterator[Any]:
+        place = self.loader.loader.place
+        if self._shared.epoch > place.following:  # passes that workers have read
+            self.set_epoch(self._shared.epoch)
+        self._state = None
+        steps = iter(self.loader)
+        try:
+            if self._device is None and not self._pins:
+                for batch in steps:
+                    yield map_leaves(batch, tensor)
+            else:
+                for batch, state in moved_ahead(steps, self._moved, self._buffer_size):
+                    self._state = state
+                    yield batch
+                self._state = None
+        finally:
+            # Who counts the steps leaves after the last one, and asks for no other: the pass is over all the same.
+            if steps.steps_left == 0:
+                next(steps, None)
+                self._shared.begin(place.following, None)
 
     def _moved(self, batch: Any) -> Any:
         return map_leaves(batch, self._moved_leaf)

@@ -295,6 +295,10 @@ class DistributedDataset(Adapted):
         """
         return self._loader.state_dict()
 
+    def state_after(self, state: Any, steps: int) -> dict[str, Any]:
+        """As `Batches.state_after`: the state that is `steps` steps of this data set behind another one."""
+        return self._loader.state_after(state, steps)
+
     def load_state_dict(self, states: Any) -> None:
         """Make the next `iter()` go on from a state, or from the list of the states of all pipelines.
 

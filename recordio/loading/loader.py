@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from recordio.arguments import whole_number
 from recordio.errors import RequestError, StateError
 from recordio.loading.finishing import Finisher
 from recordio.loading.mapping import Mapper
@@ -176,15 +177,21 @@ class Loader:
             for number in range(split.num_pipelines)
         ]
 
+    @property
+    def is_regular(self) -> bool:
+        """Whether the number of a step says which records it holds: not where skipped ones are made up for."""
+        return self.recipe.on_corrupt != "skip" or self.is_distributed or self.share.ranges(0) is None
+
     # -- one step by its number --
 
-    def at(self, index: int, epoch: int | None = None) -> Any:
+    def at(self, index: int, epoch: int | None = None, consumed: int = 0) -> Any:
         """Step `index` of a pass, without beginning it.
 
         Args:
             epoch: of the pass; the next one by default.
+            consumed: the position in it from which steps are counted, where a stream that all share is read.
         """
-        first, steps = self._planned(index, self.place.following if epoch is None else epoch)
+        first, steps = self._planned(index, self.place.following if epoch is None else epoch, consumed)
         wanted = self.share.want(first, steps.positions)
         columns = self.recipe.reader.rows(wanted.numbers, self.recipe.ordinals)
         stops = np.cumsum(steps.sizes.reshape(-1)).tolist()
@@ -201,11 +208,11 @@ class Loader:
         first, steps = self._planned(index, epoch)
         return self.share.want(first, steps.positions).numbers
 
-    def _planned(self, index: int, epoch: int) -> tuple[int, Steps]:
+    def _planned(self, index: int, epoch: int, consumed: int = 0) -> tuple[int, Steps]:
         """The epoch at which the span of a step begins, and the step."""
         per_span = self.span_steps()
         number, step = (0, index) if per_span is None else divmod(index, per_span)
-        return epoch + number * (self.recipe.repeats or 0), self.span().steps(step, step + 1)
+        return epoch + number * (self.recipe.repeats or 0), self.span(consumed=consumed).steps(step, step + 1)
 
     # -- passes --
 
@@ -219,7 +226,9 @@ class Loader:
             RequestError: the last one was abandoned, and other pipelines may not know; or memory is too small.
         """
         place = self.place
-        if place.is_open and self.has_peers:
+        last = None if place.last is None else place.last()
+        # Where all steps were handed out, it does not matter who noticed the end.
+        if place.is_open and self.has_peers and (last is None or last.steps_left != 0):
             raise RequestError(
                 "the last pass was not read to its end, so that this pipeline might be an epoch ahead of the others",
                 advice="Say where all of them begin: set_epoch(epoch), or load_state_dict(state)",
@@ -264,8 +273,18 @@ class Loader:
         )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
-        """Where reading stands: of the pass that was begun last, or in front of the next one."""
+        """Where reading stands: of the pass that was begun last, or in front of the next one.
+
+        Raises:
+            RequestError: somebody reads ahead of the loop, so that nobody here knows where that stands.
+        """
         place = self.place
+        if place.ahead is not None:
+            raise RequestError(
+                f"{place.ahead} reads ahead of the loop that trains, so that what it has read is no state of training",
+                advice="Count the steps of the loop, and ask state_after(state, steps): the state that is so many "
+                "steps behind one that was saved, or taken before the loop",
+            )
         last = None if place.last is None else place.last()
         if place.is_open and last is not None:
             return last.state_dict()
@@ -276,16 +295,44 @@ class Loader:
         epoch = place.following
         return check_size(self.own_state(first_epoch=epoch, epoch=epoch, consumed=0, step=0))
 
-    def state_at(self, step: int, epoch: int) -> dict[str, Any]:
-        """The state in front of a step of the pass that begins with an epoch."""
-        per_span = self.span_steps()
-        number, within = (0, step) if per_span is None else divmod(step, per_span)
-        return check_size(
-            self.own_state(
-                first_epoch=epoch, epoch=epoch + number * (self.recipe.repeats or 1),
-                consumed=self.span().consumed(within), step=within,
+    def state_after(self, state: Any, steps: int) -> dict[str, Any]:
+        """The state that is so many steps behind another one, whoever takes them.
+
+        Args:
+            steps: of this loader; those behind the end of an epoch are of the epochs that follow it.
+
+        Raises:
+            StateError: as `load_state_dict`. RequestError: there are no such steps, or they are not regular.
+        """
+        found = read_state(state)
+        self._check_state(found)
+        left = whole_number("steps", steps, least=0)
+        if not self.is_regular:
+            raise RequestError(
+                "where damaged records are skipped, batches are filled up from what follows, so that their number does "
+                "not say which records they were",
+                advice="Repair the data set, or distribute it: steps are regular then",
             )
-        )  # fmt: skip
+        first_epoch, epoch, step = found.first_epoch, found.epoch, found.step or 0
+        span = self.span(consumed=found.consumed, first_step=step)
+        in_span = None if span.num_steps is None else span.num_steps - span.first_step
+        if in_span is not None and left > in_span:
+            left, per_span = left - in_span, self.span_steps()
+            if not per_span:
+                raise RequestError(f"{steps} steps of a data set that has {in_span} from there on")
+            # The last step of a span is still in it.
+            num_spans = -(-left // per_span)
+            left -= (num_spans - 1) * per_span
+            epoch += num_spans * (self.recipe.repeats or 1)
+            if (per_pass := self.epochs_of_pass) is not None:
+                first_epoch += (epoch - first_epoch) // per_pass * per_pass
+            if epoch > MAX_EPOCH:
+                raise RequestError(f"{steps} steps go beyond epoch {MAX_EPOCH}, which is the last one")
+            span = self.span()
+        step = span.first_step + left
+        return check_size(
+            self.own_state(first_epoch=first_epoch, epoch=epoch, consumed=span.consumed(step), step=step)
+        )
 
     def load_state_dict(self, states: Any) -> None:
         """Make the next pass go on from a state.

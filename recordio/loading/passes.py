@@ -51,6 +51,8 @@ class Place:
         resumed: the state that the next pass goes on from.
         last: the pass that was begun last, and its number.
         left: the state of that pass, once nobody holds it any more.
+        is_open: that pass has neither ended nor been replaced by set_epoch or load_state_dict.
+        ahead: who reads that pass ahead of the user's loop, so that what was handed out says nothing of the loop.
     """
 
     first: int = 0
@@ -59,7 +61,8 @@ class Place:
     last: weakref.ref[LoaderIterator] | None = None
     number: int = 0
     left: State | None = None
-    is_open: bool = False  # a pass was begun, and neither ended nor replaced by set_epoch or load_state_dict
+    is_open: bool = False
+    ahead: str | None = None
 
     def copied(self) -> Place:
         """The place of a loader that is made of this one: where it was told to begin, not where it has come to.
@@ -68,13 +71,17 @@ class Place:
         """
         return Place(self.first, self.first, self.resumed)
 
+    def standing(self) -> Place:
+        """A place at which the next pass begins as here, whatever becomes of this one."""
+        return Place(self.following, self.following, self.resumed)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return Place, (self.first, self.following, self.resumed)
 
     def begin(self, epoch: int) -> None:
         """Set the epoch of the next pass."""
         self.first = self.following = epoch
-        self.resumed, self.is_open, self.left = None, False, None
+        self.resumed, self.is_open, self.left, self.ahead = None, False, None, None
         self.number += 1  # passes that are under way have no say any more
 
 
@@ -97,7 +104,7 @@ class LoaderIterator(Iterator[Any]):
         place = loader.place
         if place.last is not None and (last := place.last()) is not None:
             last._note_epochs()
-        state, place.resumed, place.left = place.resumed, None, None
+        state, place.resumed, place.left, place.ahead = place.resumed, None, None, None
         self._number = place.number = place.number + 1
         if state is None:
             self._first_epoch, self._consumed, self._step = place.following, 0, 0
@@ -206,7 +213,7 @@ class LoaderIterator(Iterator[Any]):
         if place and place.number == getattr(self, "_number", None):
             self._note_epochs()
             if place.is_open:
-                place.left = self._state()
+                place.left, place.is_open = self._state(), self.steps_left != 0
 
     def state_dict(self) -> dict[str, Any]:
         """Where this pass stands, counting what was handed out; JSON, the same on every pipeline."""

@@ -102,6 +102,22 @@ def test_each_process_reads_its_part(path: Path, world_size: int) -> None:
     assert sorted(number for one in batches for number in ids(one)) == list(range(NUM_RECORDS))
 
 
+def test_a_loop_may_count_its_steps(path: Path) -> None:
+    """As trainers do, which ask for no step after the last one: what comes is the next epoch, on every process."""
+    loader = recordio.open(path).shuffle(seed=1).batch(32)
+    expected = [sorted(ids([batch])) for _ in range(2) for batch in loader]
+    parts = [recordio.distribute(loader, recordio.InputContext(2, rank, 2)).to_torch() for rank in range(2)]
+    for part in parts:
+        part.set_epoch(0)
+    steps = []
+    for _ in range(2):
+        iterators = [iter(part) for part in parts]
+        steps += [ids(map(next, iterators)) for _ in range(len(parts[0]))]
+        del iterators
+    assert [sorted(step) for step in steps] == expected
+    assert {part.state_dict()["epoch"] for part in parts} == {2}
+
+
 def test_what_torch_has_no_type_for_is_said(tmp_path: Path) -> None:
     """Ragged columns are to be padded; text comes as a list."""
     rows = [{"words": "ab" * n, "values": np.arange(n)} for n in range(5)]

@@ -18,8 +18,8 @@ NUM_RUNS = 9
 NUM_ROUNDS = 3  # a round that was disturbed is measured again; a real regression fails all of them
 
 FOREIGN = {
-    "click", "rich", "keras", "tensorflow", "torch", "jax", "grain", "pyarrow", "PIL", "pandas", "sklearn", "scipy",
-    "ml_dtypes", "obstore", "fsspec", "dask", "distributed", "ray",
+    "click", "rich", "keras", "tensorflow", "torch", "jax", "grain", "datasets", "pyarrow", "PIL", "pandas", "sklearn",
+    "scipy", "ml_dtypes", "obstore", "fsspec", "dask", "distributed", "ray",
 }
 
 

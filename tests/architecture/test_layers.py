@@ -70,7 +70,10 @@ EFFECTS = {
 # A zstd context per thread (design.md, section 5) is memory, and starts nothing.
 HARMLESS = {"threading": {"local"}}
 
-FRAMEWORKS = {"keras", "tensorflow", "torch", "jax", "grain", "dask", "distributed", "ray", "sklearn"}
+FRAMEWORKS = {
+    "keras", "tensorflow", "torch", "torchdata", "lightning", "jax", "grain", "datasets", "dask", "distributed", "ray",
+    "sklearn",
+}
 COMMAND_LINE = {"click", "rich"}
 # Packages that only some users have: never imported when a module is, whatever the layer.
 OPTIONAL = FRAMEWORKS | {"pyarrow", "PIL", "obstore", "fsspec", "ml_dtypes", "pandas"}

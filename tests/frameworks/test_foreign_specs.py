@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +15,7 @@ import tensorflow as tf
 import torch
 from jax.experimental.sparse import BCOO
 
+import recordio
 from recordio.errors import SignatureError, SignatureTypeError
 from recordio.schema import Schema, TensorSpec
 from recordio.values.infer import infer_batch_signature, infer_signature
@@ -244,3 +247,100 @@ def test_a_list_of_tensors_is_rows_or_inputs_as_of_arrays():
 @pytest.mark.parametrize("leaf", [1, "a", b"a", None, [1], np.zeros(1), np.float32(1), Ragged.from_rows([[1]], "int8")])
 def test_what_is_no_tensor_stays_itself(leaf: Any):
     assert as_numpy(leaf) is leaf
+
+
+# ---- wherever ours are taken ----
+
+TF_SPEC = {
+    "image": tf.TensorSpec((2, 3), tf.uint8), "label": tf.TensorSpec([], tf.int64),
+    "word": tf.TensorSpec((), tf.string), "tokens": tf.RaggedTensorSpec([None], tf.int32),
+    "pair": (tf.RaggedTensorSpec([2, None], tf.float32), tf.TensorSpec(tf.TensorShape([None, 2]), tf.bfloat16)),
+}  # fmt: skip
+OWN_SPEC = {
+    "image": T((2, 3), "uint8"), "label": T((), "int64"), "word": T((), "bytes"), "tokens": T((None,), "int32"),
+    "pair": (T((2, None), "float32"), T((None, 2), "bfloat16")),
+}  # fmt: skip
+
+
+def tf_records() -> Iterator[Any]:
+    """As a generator of tf.data gives them: tensors, ragged ones among them, and what becomes a tensor."""
+    for number in range(7):
+        yield {
+            "image": tf.fill((2, 3), tf.cast(number, tf.uint8)), "label": number, "word": tf.constant(f"w{number}"),
+            "tokens": tf.range(number, dtype=tf.int32),
+            "pair": (tf.ragged.constant([[0.5] * number] * 2), tf.zeros((number % 3, 2), tf.bfloat16)),
+        }  # fmt: skip
+
+
+class TfBatches(keras.utils.PyDataset):
+    """The same records as batches, but for what no tensor holds."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> Any:
+        return {"label": tf.range(7, dtype=tf.int64), "word": tf.constant([f"w{number}" for number in range(7)])}
+
+
+def check_tf_records(dataset: Any) -> None:
+    assert dataset.element_spec == OWN_SPEC
+    assert len(dataset) == 7
+    for number, record in enumerate(dataset):
+        assert record["image"].tolist() == [[number] * 3] * 2
+        assert (int(record["label"]), record["word"]) == (number, f"w{number}".encode())
+        assert record["tokens"].tolist() == list(range(number))
+        assert record["pair"][0].tolist() == [[0.5] * number] * 2
+        assert record["pair"][1].shape == (number % 3, 2)
+
+
+@pytest.mark.parametrize("convert", [
+    lambda path: recordio.convert(tf_records, path, output_signature=TF_SPEC, num_shards=2),
+    lambda path: recordio.convert(list(tf_records()), path, output_signature=TF_SPEC, num_shards=2),
+    lambda path: recordio.convert(recordio.from_generator(tf_records, TF_SPEC), path),
+    lambda path: recordio.convert(recordio.from_generator(tf_records, output_signature=TF_SPEC), path, num_shards=3),
+    lambda path: recordio.convert(tf_records, path, output_signature=tf.data.Dataset.from_generator(
+        tf_records, output_signature=TF_SPEC
+    ).element_spec),
+])  # fmt: skip
+def test_a_signature_of_tensorflow_is_converted_with(convert: Callable[[Path], Any], tmp_path: Path):
+    """`convert` and `from_generator`, with the output_signature that tf.data's from_generator takes."""
+    convert(tmp_path / "set")
+    check_tf_records(recordio.open(tmp_path / "set"))
+
+
+def test_a_signature_of_tensorflow_is_written_with(tmp_path: Path):
+    with recordio.Writer(tmp_path / "set", TF_SPEC) as writer:
+        for record in tf_records():
+            writer.write(record)
+    check_tf_records(recordio.open(tmp_path / "set"))
+
+
+def test_a_signature_of_tensorflow_is_mapped_to():
+    """By `map`, whose function may give tensors."""
+    numbers = recordio.from_tensor_slices({"label": np.arange(7)})
+    rows = list(tf_records())
+    mapped = numbers.map(lambda record: rows[int(record["label"])], output_signature=TF_SPEC)
+    check_tf_records(mapped)
+
+
+def test_signatures_of_tensorflow_describe_what_is_in_memory_and_batches(tmp_path: Path):
+    """from_tensors, from_tensor_slices, and a PyDataset, which gives batches of such records."""
+    slices = {"label": np.arange(7), "word": [f"w{number}" for number in range(7)]}
+    spec = {"label": TF_SPEC["label"], "word": TF_SPEC["word"]}
+    own = {"label": OWN_SPEC["label"], "word": OWN_SPEC["word"]}
+    assert recordio.from_tensors({"label": 1, "word": "a"}, output_signature=spec).element_spec == own
+    source = recordio.from_pydataset(TfBatches(), output_signature=spec)
+    recordio.convert(source, tmp_path / "set")
+    for dataset in (recordio.from_tensor_slices(slices, output_signature=spec), recordio.open(tmp_path / "set")):
+        assert dataset.element_spec == own
+        assert [(int(record["label"]), record["word"]) for record in dataset] == [
+            (number, f"w{number}".encode()) for number in range(7)
+        ]
+
+
+def test_a_record_that_breaks_a_signature_of_tensorflow_is_refused(tmp_path: Path):
+    """By its number and column, as for a signature of ours."""
+    records = [{"x": np.zeros(2, np.float32)}, {"x": np.zeros(3, np.float32)}]
+    with pytest.raises(SignatureError) as caught:
+        recordio.convert(records, tmp_path / "set", output_signature={"x": tf.TensorSpec((2,), tf.float32)})
+    assert (caught.value.record, caught.value.column) == (1, "x")

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.python.keras.utils.dataset_creator import DatasetCreator as KerasDatasetCreator
 
+import recordio
 from recordio.distributed.context import InputContext, as_input_context
 from recordio.distributed.creator import DatasetCreator
 from recordio.distributed.options import AutoShardPolicy, InputOptions, InputReplicationMode, as_policy
@@ -92,3 +94,51 @@ def test_creators_refuse_what_keras_refuses():
                 kind(*arguments)
         with pytest.raises(TypeError):
             kind(lambda: 3)()
+
+
+# -- wherever ours are taken --
+
+
+def parts(dist: Any) -> list[Any]:
+    """The records of every replica at every step."""
+    return [[part.tolist() for part in recordio.experimental_local_results(step)] for step in dist]
+
+
+@pytest.mark.parametrize("numbers", [(1, 0, 1), (1, 0, 3), (2, 1, 2), (2, 0, 4), (3, 2, 6)], ids=str)
+@pytest.mark.parametrize("policy", ["AUTO", "DATA", "OFF"])
+def test_tensorflows_words_distribute_as_ours(numbers: tuple[int, int, int], policy: str):
+    """Its context, policies, options and creators, by every function that takes ours: the same parts of every batch."""
+    ours, theirs = InputContext(*numbers), tf.distribute.InputContext(*numbers)
+    loader = recordio.from_tensor_slices(np.arange(50)).shuffle(seed=1).batch(12)
+    their_policy = getattr(tf.data.experimental.AutoShardPolicy, policy)
+    expected = parts(recordio.distribute(loader, ours, policy=AutoShardPolicy[policy]))
+    assert parts(recordio.distribute(loader, theirs, policy=their_policy)) == expected
+    assert parts(recordio.distribute(loader, context=theirs, policy=policy)) == expected
+
+    def dataset_fn(context: Any) -> Any:
+        records = recordio.from_tensor_slices(np.arange(50))
+        own = records.shard(context.num_input_pipelines, context.input_pipeline_id)
+        return own.batch(context.get_per_replica_batch_size(12))
+
+    expected = parts(recordio.distribute_from_function(dataset_fn, ours, InputOptions()))
+    options = tf.distribute.InputOptions(experimental_per_replica_buffer_size=3)
+    for fn in (dataset_fn, DatasetCreator(dataset_fn, options)):
+        assert parts(recordio.distribute_from_function(fn, theirs, options)) == expected
+        assert parts(recordio.distribute_from_function(fn, theirs)) == expected
+
+
+def test_the_context_that_a_strategy_gives_is_taken():
+    """By our functions, within the dataset_fn that TensorFlow calls."""
+    contexts = []
+
+    def dataset_fn(context: Any) -> Any:
+        contexts.append(context)
+        found = parts(recordio.distribute(recordio.from_tensor_slices(np.arange(6)).batch(4), context))
+        numbers = [number for step in found for part in step for number in part]
+        return tf.data.Dataset.from_tensor_slices(numbers).batch(2)
+
+    strategy = tf.distribute.MirroredStrategy(["/cpu:0"])
+    found = [batch.numpy().tolist() for batch in strategy.distribute_datasets_from_function(dataset_fn)]
+    assert found == [[0, 1], [2, 3], [4, 5]]
+    (context,) = contexts
+    assert isinstance(context, tf.distribute.InputContext) and as_input_context(context) == InputContext(1, 0, 1)

@@ -7,12 +7,6 @@ builds for its workers, and a few with real processes and collectives.
 from __future__ import annotations
 
 import functools
-import json
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +18,7 @@ import tensorflow as tf
 import recordio
 from tests.frameworks import tf_distribute
 from tests.frameworks.tf_distribute import COLUMNS, IMAGE_SHAPE, Case, Steps, built_steps, write_files
+from tests.frameworks.tf_workers import run_workers
 
 pytestmark = [
     pytest.mark.framework,
@@ -53,7 +48,7 @@ CASES = [
 
 REAL_CASES = [
     Case(sizes=sizes, batch_size=batch_size, num_pipelines=num_pipelines, num_replicas=num_replicas, policy=policy)
-    for num_pipelines, num_replicas in [(2, 2), (2, 4), (1, 3)]
+    for num_pipelines, num_replicas in [(2, 2), (2, 4), (1, 2), (1, 3)]
     for sizes, batch_size, policy in [
         ((5, 2, 9, 1), 5, "FILE"),      # 14 and 3 records: the second pipeline gets zero rows for most of the epoch
         ((10, 1, 1, 3), 6, "FILE"),
@@ -64,6 +59,10 @@ REAL_CASES = [
         ((5, 2, 9, 1), 1, "FILE"),      # fewer records in a batch than replicas
     ]
 ]  # fmt: skip
+REAL_CASES += [
+    *(replace(case, drop_remainder=True) for case in REAL_CASES if case.policy == "DATA"),
+    *(replace(case, repeat_before=2) for case in REAL_CASES if case.batch_size == 5 and len(case.sizes) == 4),
+]
 
 MAX_RUN_S = 100  # for one group of worker processes, on a machine that others use; alone it takes about 10
 
@@ -235,49 +234,6 @@ def test_too_few_files_are_an_error_on_every_pipeline(sizes: tuple[int, ...], nu
     assert str(len(sizes)) in message and str(num_pipelines) in message
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on; they are held until all are found, so that they differ."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("localhost", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
-
-
-def run_workers(asked: list[tuple[Path, Case]], directory: Path) -> list[list[Steps]]:
-    """Run one process per pipeline, all at once, for cases of one topology: [case][pipeline].
-
-    A worker that fails or hangs ends them all, and its last words are shown.
-    """
-    ports = free_ports(asked[0][1].num_pipelines)
-    deadline = time.monotonic() + MAX_RUN_S
-    workers = []
-    try:
-        for index in range(len(ports)):
-            cluster = {"worker": [f"localhost:{port}" for port in ports]}
-            config = {"cluster": cluster, "task": {"type": "worker", "index": index}} if len(ports) > 1 else {}
-            environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CONFIG": json.dumps(config)}
-            with open(directory / f"{index}.log", "w") as log:
-                workers.append(subprocess.Popen(
-                    [sys.executable, tf_distribute.__file__, str(directory / f"{index}.json")],
-                    stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, text=True,
-                ))  # fmt: skip
-            workers[-1].stdin.write(tf_distribute.asked_as_json(asked))
-            workers[-1].stdin.close()
-        for index, worker in enumerate(workers):
-            status = worker.wait(timeout=max(0, deadline - time.monotonic()))
-            assert status == 0, (directory / f"{index}.log").read_text()[-4000:]
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
-    answers = [json.loads((directory / f"{index}.json").read_text()) for index in range(len(workers))]
-    return [list(pipelines) for pipelines in zip(*answers, strict=True)]
-
-
 @pytest.fixture(scope="module")
 def real_steps(paths: Paths, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Case], list[Steps]]:
     """What the replicas of a real strategy got; all cases of a topology are run when the first is asked for."""
@@ -287,8 +243,12 @@ def real_steps(paths: Paths, tmp_path_factory: pytest.TempPathFactory) -> Callab
         cases = [
             case for case in REAL_CASES if (case.num_pipelines, case.num_replicas) == (num_pipelines, num_replicas)
         ]
-        asked = [(paths(case.sizes)[0], case) for case in cases]
-        return dict(zip(cases, run_workers(asked, tmp_path_factory.mktemp("workers")), strict=True))
+        directory = tmp_path_factory.mktemp("workers")
+        asked = directory / "asked.json"
+        asked.write_text(tf_distribute.asked_as_json([(paths(case.sizes)[0], case) for case in cases]))
+        program = str(tf_distribute.__file__)
+        answers = run_workers(program, [str(asked)], num_pipelines, directory, timeout_s=MAX_RUN_S)
+        return dict(zip(cases, map(list, zip(*answers, strict=True)), strict=True))
 
     return lambda case: run(case.num_pipelines, case.num_replicas)[case]
 

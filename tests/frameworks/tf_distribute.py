@@ -91,9 +91,10 @@ def make_dataset(directory: Path, case: Case) -> tf.data.Dataset:
 
 
 def as_value(batch: Any) -> Value:
-    """The ids in full; of the images shape and type, which empty values must have, too."""
-    image = batch["image"].numpy()
-    return {"id": batch["id"].numpy().tolist(), "image": [list(image.shape), image.dtype.name]}
+    """The ids in full, and of the images, which follow from these, shape and type: empty values must have them, too."""
+    ids, image = batch["id"].numpy(), batch["image"].numpy()
+    assert (image == ids.astype("uint8")[:, None, None]).all()
+    return {"id": ids.tolist(), "image": [list(image.shape), image.dtype.name]}
 
 
 def built_sub_batches(directory: Path, case: Case, pipeline_id: int) -> list[Value]:
@@ -159,8 +160,8 @@ def iterated_steps(strategy: tf.distribute.Strategy, directory: Path, case: Case
 
 
 def main() -> None:
-    """Read a list of [directory, case] from stdin, write the list of this process's steps to the file argv names."""
-    asked = [(Path(directory), Case(**case)) for directory, case in json.load(sys.stdin)]
+    """Write the list of this process's steps to the first file that argv names, for what `asked_as_json` made of it."""
+    asked = [(Path(directory), Case(**case)) for directory, case in json.loads(Path(sys.argv[2]).read_text())]
     first = asked[0][1]
     strategy = make_strategy(num_pipelines=first.num_pipelines, num_local_replicas=first.replicas_per_pipeline)
     assert strategy.num_replicas_in_sync == first.num_replicas
@@ -169,7 +170,7 @@ def main() -> None:
 
 
 def asked_as_json(asked: Sequence[tuple[Path, Case]]) -> str:
-    """What `main` reads."""
+    """What the second file says that argv of `main` names."""
     return json.dumps([[str(directory), dataclasses.asdict(case)] for directory, case in asked])
 
 

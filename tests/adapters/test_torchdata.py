@@ -1,0 +1,173 @@
+"""torchdata's StatefulDataLoader: its own states, in workers too, are exact (spec/adapters.md, section 4)."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import recordio
+from recordio.errors import StateError
+from tests.laws.data_sets import fresh_directory
+
+pytest.importorskip("torch")
+pytest.importorskip("torchdata.stateful_dataloader")
+
+from torch.utils.data import DataLoader, get_worker_info
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+NUM_RECORDS, BATCH_SIZE = 203, 16  # 13 steps, the last of 11 records
+
+
+@pytest.fixture(scope="module")
+def path() -> Iterator[Path]:
+    with fresh_directory() as directory:
+        records = recordio.from_tensor_slices({"id": np.arange(NUM_RECORDS)})
+        recordio.convert(records, directory / "set", num_shards=3, chunk_size=300)
+        yield directory / "set"
+
+
+def one_epoch(path: Path) -> Any:
+    return recordio.open(path).shuffle(seed=5).batch(BATCH_SIZE)
+
+
+def two_epochs(path: Path) -> Any:
+    return recordio.open(path).shuffle(seed=5).batch(BATCH_SIZE).repeat(2)
+
+
+def across_epochs(path: Path) -> Any:
+    return recordio.open(path).shuffle(seed=5).repeat(2).batch(BATCH_SIZE)
+
+
+def one_part(path: Path) -> Any:
+    """Half of every batch, under a policy by which each pipeline has a stream of its own."""
+    context = recordio.InputContext(2, 1, 2)
+    return recordio.distribute(one_epoch(path), context, policy=recordio.AutoShardPolicy.FILE)
+
+
+def stateful(loader: Any, num_workers: int, **options: Any) -> StatefulDataLoader:
+    return StatefulDataLoader(loader.to_torch(), batch_size=None, num_workers=num_workers, **options)
+
+
+def ids(batches: Any) -> list[list[int]]:
+    return [batch["id"].tolist() for batch in batches]
+
+
+def stopped(loader: StatefulDataLoader, num_steps: int) -> tuple[list[list[int]], Any]:
+    """Some steps, and the state after them, as it comes out of a file."""
+    iterator = iter(loader)
+    seen = ids(next(iterator) for _ in range(num_steps))
+    return seen, pickle.loads(pickle.dumps(loader.state_dict()))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 2])
+@pytest.mark.parametrize("make", [one_epoch, two_epochs, across_epochs, one_part])
+def test_a_state_goes_on_with_the_very_next_batch(
+    path: Path, make: Callable[[Path], Any], num_workers: int
+) -> None:
+    """Before the first step, in the middle, before the last step and after it; then comes the next epoch."""
+    whole = make(path).to_torch()
+    epochs = [ids(whole) for _ in range(2)]
+    num_steps = len(epochs[0])
+    for stop in (0, 5, num_steps - 1, num_steps):
+        seen, state = stopped(stateful(make(path), num_workers), stop)
+        assert seen == epochs[0][:stop]
+        again = stateful(make(path), num_workers)
+        again.load_state_dict(state)
+        assert [ids(again), ids(again)] == [epochs[0][stop:], epochs[1]]
+
+
+def test_a_state_after_the_end_is_that_of_the_next_epoch(path: Path) -> None:
+    """Where the loop ended by itself, and was not left."""
+    expected = one_epoch(path)
+    epochs = [ids(expected) for _ in range(3)]
+    for num_workers in (0, 2):
+        loader = stateful(one_epoch(path), num_workers)
+        assert [ids(loader), ids(loader)] == epochs[:2]
+        again = stateful(one_epoch(path), num_workers)
+        again.load_state_dict(loader.state_dict())
+        assert ids(again) == epochs[2]
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_a_state_of_a_later_epoch(path: Path, is_kept: bool) -> None:
+    """Taken in the third epoch, with workers that stay and with those that do not; every fourth step, too."""
+    expected = one_epoch(path)
+    epochs = [ids(expected) for _ in range(4)]
+    options = {"persistent_workers": is_kept, "multiprocessing_context": "fork", "snapshot_every_n_steps": 4}
+    loader = stateful(one_epoch(path), 2, **options)
+    assert [ids(loader), ids(loader)] == epochs[:2]
+    seen, state = stopped(loader, 7)
+    again = stateful(one_epoch(path), 2, **options)
+    again.load_state_dict(state)
+    assert seen + ids(again) == epochs[2]
+    assert ids(again) == epochs[3]
+
+
+def test_another_number_of_workers_is_refused(path: Path) -> None:
+    """By the data set, which says what to do; without workers by StatefulDataLoader's own assertion."""
+    _, state = stopped(stateful(one_epoch(path), 2), 5)
+    loader = stateful(one_epoch(path), 1)
+    loader.load_state_dict(state)
+    with pytest.raises(StateError, match="that of worker 0 of 2"):
+        iter(loader)
+    loader = stateful(one_epoch(path), 0)
+    loader.load_state_dict(state)
+    with pytest.raises(AssertionError, match="_num_yielded"):
+        iter(loader)
+
+
+def test_another_data_set_is_refused(path: Path) -> None:
+    """In a worker as elsewhere, with the name of the field."""
+    _, state = stopped(stateful(one_epoch(path), 1), 5)
+    loader = stateful(recordio.open(path).shuffle(seed=6).batch(BATCH_SIZE), 1)
+    loader.load_state_dict(state)
+    with pytest.raises(StateError, match="seed is 5 in the state"):
+        iter(loader)
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_our_own_state_takes_another_number_of_processes(path: Path, world_size: int) -> None:
+    """Saved by two processes without workers; one or three go on, also in workers, with another batch size."""
+    def parts(num_processes: int, batch_size: int) -> list[Any]:
+        loader = recordio.open(path).shuffle(seed=5).batch(batch_size)
+        contexts = [recordio.InputContext(num_processes, rank, num_processes) for rank in range(num_processes)]
+        return [recordio.distribute(loader, context).to_torch() for context in contexts]
+
+    before = parts(2, BATCH_SIZE)
+    iterators = [iter(part) for part in before]
+    seen = [number for _ in range(5) for iterator in iterators for number in next(iterator)["id"].tolist()]
+    states = [part.state_dict() for part in before]
+    for num_workers in (0, 2):
+        rest, following = [], []
+        for part in parts(world_size, 12):
+            part.load_state_dict(states)
+            loader = DataLoader(part, batch_size=None, num_workers=num_workers)
+            rest += [number for batch in ids(loader) for number in batch]
+            following += [number for batch in ids(loader) for number in batch]
+        assert sorted(seen + rest) == sorted(following) == list(range(NUM_RECORDS))
+
+
+def late(worker_id: int) -> None:
+    """Worker 1 begins when worker 0 has nothing left to do: it has told the others so in the memory that they share."""
+    if worker_id == 1:
+        info = get_worker_info()
+        while info.dataset._shared._values[5] == 0:
+            pass
+
+
+def test_a_worker_that_is_late_begins_no_epoch_too_far(path: Path) -> None:
+    """Two steps, two workers: the first is through with the epoch before the second has begun it."""
+    def make() -> Any:
+        return recordio.open(path).shuffle(seed=5).batch(120)
+
+    expected = make()
+    epochs = [ids(expected) for _ in range(2)]
+    loader = DataLoader(make().to_torch(), batch_size=None, num_workers=2, worker_init_fn=late)
+    assert ids(loader) == epochs[0]
+    shared = make().to_torch()
+    assert [ids(DataLoader(shared, batch_size=None, num_workers=count)) for count in (1, 3)] == epochs

@@ -1,0 +1,32 @@
+"""Keras 3, on any backend:   KERAS_BACKEND=jax python keras_fit.py --data glyphs"""
+
+from __future__ import annotations
+
+import keras
+from glyphs import CLASSES, SIZE, arguments, open_glyphs
+
+
+def main() -> None:
+    options = arguments(__doc__, epochs=4)
+    keras.utils.set_random_seed(0)
+    train, test = open_glyphs(options.data)
+    fit = train.shuffle(seed=0).batch(64).to_keras(x="image", y="label")  # a keras.utils.PyDataset
+
+    model = keras.Sequential([
+        keras.Input((SIZE, SIZE)),
+        keras.layers.Rescaling(1 / 255),
+        keras.layers.Flatten(),
+        keras.layers.Dense(128, activation="relu"),
+        keras.layers.Dense(CLASSES),
+    ])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(3e-3), loss=loss, metrics=["accuracy"])
+    # The callback keeps the order of an epoch that of fit's own, also after initial_epoch or BackupAndRestore.
+    model.fit(fit, epochs=options.epochs, callbacks=[fit.callback()], verbose=2)
+
+    _, accuracy = model.evaluate(test.batch(250).to_keras(x="image", y="label"), verbose=0)
+    print(f"{keras.backend.backend()}: test accuracy {accuracy:.4f}")
+
+
+if __name__ == "__main__":
+    main()

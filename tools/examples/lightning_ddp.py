@@ -1,0 +1,60 @@
+"""Lightning:   python lightning_ddp.py --data glyphs --devices 2   and again, to go on; with another number, too"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import lightning
+import torch
+from glyphs import CLASSES, SIZE, arguments, open_glyphs
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+import recordio
+
+
+class Glyphs(lightning.LightningDataModule):
+    def __init__(self, train: recordio.Dataset) -> None:
+        super().__init__()
+        self.train = train
+
+    def train_dataloader(self) -> Any:
+        # torch.distributed is there when this is called: this process's part of every global batch.
+        batches = recordio.distribute(self.train.shuffle(seed=0).batch(64)).to_torch()
+        # A checkpoint within an epoch says where that stands; after one of its end, the number of the next one counts.
+        batches.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
+        return batches
+
+
+class Classifier(lightning.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        layers = (torch.nn.Flatten(), torch.nn.Linear(SIZE * SIZE, 128), torch.nn.ReLU(), torch.nn.Linear(128, CLASSES))
+        self.model = torch.nn.Sequential(*layers)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return torch.nn.functional.cross_entropy(self.model(batch["image"] / 255), batch["label"])
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.Adam(self.parameters(), 3e-3)
+
+
+def main() -> None:
+    options = arguments(__doc__, epochs=4, devices=1, checkpoints="lightning", stop_after=-1)
+    last = f"{options.checkpoints}/last.ckpt"
+    train, test = open_glyphs(options.data)
+    trainer = lightning.Trainer(
+        max_epochs=options.epochs, max_steps=options.stop_after, accelerator="cpu", devices=options.devices,
+        strategy="ddp" if options.devices > 1 else "auto", logger=False, enable_progress_bar=False,
+        callbacks=[ModelCheckpoint(options.checkpoints, every_n_train_steps=10, save_last=True)],
+    )  # fmt: skip
+    model = Classifier()
+    trainer.fit(model, Glyphs(train), ckpt_path=last if os.path.exists(last) else None)
+    right = sum(int((model.model(b["image"] / 255).argmax(1) == b["label"]).sum()) for b in test.batch(250).to_torch())
+    print(f"{trainer.global_step} steps: test accuracy {right / len(test):.4f}")
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
