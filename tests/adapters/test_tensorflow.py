@@ -124,8 +124,9 @@ def test_full_batches_have_a_known_size(mixed: Path) -> None:
 
 
 def test_two_replicas_take_the_parts_of_every_batch(mixed: Path) -> None:
-    """MirroredStrategy with two devices: a custom loop gets the global batches, fit every record once an epoch, and
-    what is left after a state.
+    """MirroredStrategy with two devices: a custom loop gets the global batches, fit every record once an epoch.
+
+    And after a state, what is left.
     """
     done = subprocess.run(
         [sys.executable, "-c", TWO_REPLICAS, str(mixed)], capture_output=True, text=True, check=False, timeout=200,

@@ -127,7 +127,7 @@ def test_an_epoch_may_be_one_call_of_a_graph(found: dict[tuple[int, int], Found]
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(("before", "after"), [((2, 1), (1, 1)), ((1, 1), (2, 1)), ((2, 1), (2, 2))])
+@pytest.mark.parametrize(("before", "after"), [((2, 1), (1, 1)), ((1, 1), (2, 2))])
 def test_another_number_of_processes_goes_on_from_a_state(
     found: dict[tuple[int, int], Found], batches: list[list[int]], path: Path, tmp_path: Path,
     before: tuple[int, int], after: tuple[int, int],

@@ -1,6 +1,7 @@
 """Legacy Keras (tf-keras, TF_USE_LEGACY_KERAS=1) trains with a DatasetCreator, under the strategies that it is for.
 
-    tf_keras_creator.py ANSWER DATA_SET STRATEGY
+    tf_keras_creator.py ANSWER DATA_SET STRATEGY        trains
+    tf_keras_creator.py serve CLUSTER JOB               is a worker or a parameter server, until its stdin is closed
 
 The model has one weight for each record, from which every training step takes one for each time that the record is in
 it. The answer is how often each record was trained on.
@@ -8,6 +9,7 @@ it. The answer is how often each record was trained on.
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -21,25 +23,30 @@ from tests.frameworks.tf_workers import free_ports
 BATCH_SIZE, NUM_EPOCHS = 8, 2
 
 
+def serve(cluster, job):
+    server = tf.distribute.Server(tf.train.ClusterSpec(json.loads(cluster)), job_name=job, task_index=0)
+    sys.stdin.read()
+    del server
+    os._exit(0)
+
+
 def parameter_servers():
-    """A strategy, and its cluster within this process."""
-    cluster = tf.train.ClusterSpec({job: [f"localhost:{port}"] for job, port in zip(("worker", "ps"), free_ports(2))})
-    # Servers of one process share its threads, of which two cores have too few.
-    threads = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=4)
-    servers = [tf.distribute.Server(cluster, job_name=job, task_index=0, config=threads) for job in cluster.jobs]
-    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(cluster, rpc_layer="grpc")
-    return tf.distribute.ParameterServerStrategy(resolver), servers
+    """A strategy over a worker and a parameter server in processes of their own, which end with this one."""
+    cluster = {job: [f"localhost:{port}"] for job, port in zip(("worker", "ps"), free_ports(2), strict=True)}
+    for job in cluster:
+        subprocess.Popen([sys.executable, __file__, "serve", json.dumps(cluster), job], stdin=subprocess.PIPE)
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(tf.train.ClusterSpec(cluster), rpc_layer="grpc")
+    return tf.distribute.ParameterServerStrategy(resolver)
 
 
-def main(answer, path, name):
+def train(answer, path, name):
     assert tf.keras.Model.__module__.startswith("tf_keras"), tf.keras.Model.__module__
-    servers = []
-    if name == "mirrored":
-        strategy = make_strategy(num_pipelines=1, num_local_replicas=2)
+    if name == "parameter server":
+        strategy = parameter_servers()
     elif name == "multi-worker":
         strategy = make_strategy(num_pipelines=2, num_local_replicas=1)
     else:
-        strategy, servers = parameter_servers()
+        strategy = make_strategy(num_pipelines=1, num_local_replicas=2)
     ds = recordio.open(path)
     pairs = ds.shuffle(seed=5).map(lambda batch: (batch["id"], batch["id"]), batched=True).batch(BATCH_SIZE)
     creator = tf.keras.utils.experimental.DatasetCreator(dataset_fn(pairs.repeat()))
@@ -50,7 +57,7 @@ def main(answer, path, name):
     def write(logs):
         del logs
         Path(answer).write_text(json.dumps((-model.get_weights()[0][:, 0]).tolist()))
-        if servers:
+        if name == "parameter server":
             # TensorFlow 2.21 may hang when the iterator of a generator is destroyed on a worker before its end: what
             # closes the generator is run under a lock that it needs itself.
             os._exit(0)
@@ -60,4 +67,6 @@ def main(answer, path, name):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[1] == "serve":
+        serve(*sys.argv[2:])
+    train(*sys.argv[1:])

@@ -325,10 +325,10 @@ def test_a_signature_of_tensorflow_is_mapped_to():
 
 def test_signatures_of_tensorflow_describe_what_is_in_memory_and_batches(tmp_path: Path):
     """from_tensors, from_tensor_slices, and a PyDataset, which gives batches of such records."""
-    slices = {"label": np.arange(7), "word": [f"w{number}" for number in range(7)]}
+    slices = {"label": np.arange(7), "word": [f"w{number}".encode() for number in range(7)]}
     spec = {"label": TF_SPEC["label"], "word": TF_SPEC["word"]}
     own = {"label": OWN_SPEC["label"], "word": OWN_SPEC["word"]}
-    assert recordio.from_tensors({"label": 1, "word": "a"}, output_signature=spec).element_spec == own
+    assert recordio.from_tensors({"label": 1, "word": b"a"}, output_signature=spec).element_spec == own
     source = recordio.from_pydataset(TfBatches(), output_signature=spec)
     recordio.convert(source, tmp_path / "set")
     for dataset in (recordio.from_tensor_slices(slices, output_signature=spec), recordio.open(tmp_path / "set")):

@@ -60,8 +60,10 @@ REAL_CASES = [
     ]
 ]  # fmt: skip
 REAL_CASES += [
-    *(replace(case, drop_remainder=True) for case in REAL_CASES if case.policy == "DATA"),
-    *(replace(case, repeat_before=2) for case in REAL_CASES if case.batch_size == 5 and len(case.sizes) == 4),
+    replace(case, **change)
+    for case in REAL_CASES
+    for change in ([{"drop_remainder": True}] if case.policy == "DATA" else [{"repeat_before": 2}])
+    if case.num_replicas == 4 and case.batch_size > 4
 ]
 
 MAX_RUN_S = 100  # for one group of worker processes, on a machine that others use; alone it takes about 10
