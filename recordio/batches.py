@@ -116,7 +116,11 @@ class Batches(Adapted, RefusedOperators):
         self._loader.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the pass that was begun last stands, or the next one begins; JSON."""
+        """Where the pass that was begun last stands, or the next one begins; JSON.
+
+        Raises:
+            RequestError: tf.data reads that pass, ahead of the loop; see `state_after`.
+        """
         return self._loader.state_dict()
 
     def state_after(self, state: Any, steps: int) -> dict[str, Any]:

@@ -292,6 +292,9 @@ class DistributedDataset(Adapted):
         """Where the pass that was begun last stands, or the next one begins; JSON, the same on every pipeline.
 
         After `distribute_from_function` each pipeline has a state of its own.
+
+        Raises:
+            RequestError: tf.data reads that pass, ahead of the loop; see `state_after`.
         """
         return self._loader.state_dict()
 

@@ -146,7 +146,7 @@ def part_of(loader: Any, num_pipelines: int, number: int, local: int, **options:
 
 @pytest.mark.parametrize("num_pipelines", [1, 2, 3])
 @pytest.mark.parametrize(("policy", "local"), [("AUTO", 1), ("AUTO", 2), ("DATA", 2), ("FILE", 1), ("OFF", 1)])
-@pytest.mark.parametrize("shuffle", [{}, {"seed": 1}, {"seed": 1, "mode": "pooled", "pool": 16}], ids=str)
+@pytest.mark.parametrize("shuffle", [{}, {"seed": 1, "mode": "pooled", "pool": 16}], ids=str)
 def test_pipelines_take_the_same_steps_and_together_every_record_once(
     numbered: Path, num_pipelines: int, policy: str, local: int, shuffle: dict[str, Any]
 ) -> None:
@@ -225,6 +225,29 @@ def test_a_state_counts_the_steps_of_the_loop(numbered: Path, ahead: int) -> Non
         assert seen[: len(expected)] == expected
 
 
+@pytest.mark.parametrize("policy", ["FILE", "OFF"])
+def test_pipelines_with_streams_of_their_own_go_on_from_their_state(numbered: Path, policy: str) -> None:
+    """Which the distributed data set has, and not the loader."""
+    def make() -> recordio.DistributedDataset:
+        loader = recordio.open(numbered).shuffle(seed=4).batch(8)
+        return recordio.distribute(loader, tf.distribute.InputContext(2, 1, 4), policy=policy)
+
+    def ids(batches: Any) -> list[list[int]]:
+        return [batch["id"].numpy().tolist() for batch in batches]
+
+    expected = ids(make().to_tf())
+    part = make()
+    start = part.state_dict()
+    seen = ids(part.to_tf().take(2 * 3))  # three steps of two replicas
+    again = make()
+    again.load_state_dict(part.state_after(start, 3))
+    assert seen + ids(again.to_tf()) == expected
+    loader = recordio.open(numbered).shuffle(seed=4).batch(8)
+    loader.load_state_dict(loader.state_after(loader.state_dict(), 3))
+    with pytest.raises(tf.errors.OpError, match=r"split|mode"):
+        list(dataset_fn(loader, policy=policy)(tf.distribute.InputContext(2, 1, 4)))
+
+
 def test_states_of_before_and_after_tf_data_are_those_of_the_loader(numbered: Path) -> None:
     """Whoever says where the loader begins may ask it again."""
     loader = recordio.open(numbered).batch(8)
@@ -247,6 +270,23 @@ def test_a_state_that_is_loaded_too_late_is_refused(numbered: Path) -> None:
     loader.load_state_dict(loader.state_after(loader.state_dict(), 2))
     with pytest.raises(tf.errors.OpError, match=r"has 5 steps.*has 7.*Load the state before to_tf"):
         list(dataset)
+
+
+def test_a_loop_that_is_left_must_say_where_all_pipelines_go_on(numbered: Path) -> None:
+    """Where others wait; a data set that restarts begins at the same place again, whoever threw its iterators away."""
+    loader = recordio.open(numbered).shuffle(seed=2).batch(8)
+    part = part_of(loader, 2, 1, 1)
+    next(iter(part))
+    with pytest.raises(tf.errors.OpError, match=r"not read to its end.*set_epoch"):
+        next(iter(part))
+    loader.load_state_dict(loader.state_after(loader.state_dict(), 3))
+    again = part_of(loader.repeat(2), 2, 1, 1, restarts=True)
+    first = next(iter(again))["id"].numpy().tolist()
+    found = [[batch["id"].numpy().tolist() for batch in again] for _ in range(2)]
+    alone = recordio.distribute(loader, recordio.InputContext(2, 1, 2))
+    rest = [step["id"].values[0].tolist() for _ in range(2) for step in alone]
+    assert found == [rest, rest] and first == rest[0] and len(rest) == 4 + 7
+    assert loader.state_dict()["consumed"] == 24
 
 
 # -- what is handed out --
@@ -279,8 +319,8 @@ def test_nobody_can_change_what_is_read_later(mixed: Path, name: str) -> None:
     assert [tensor.numpy().tolist() for tensor in kept] == expected
 
 
-def test_damage_is_located_through_tf_data(numbered: Path) -> None:
-    """The words of our error are in TensorFlow's: which file, which chunk, and what to do."""
+def test_damage_is_located_or_skipped_through_tf_data(numbered: Path) -> None:
+    """The words of our error are in TensorFlow's: which file, which chunk; what is skipped makes the pass shorter."""
     shard = sorted(numbered.glob("*.rio"))[1]
     good = shard.read_bytes()
     damaged = bytearray(good)
@@ -289,3 +329,9 @@ def test_damage_is_located_through_tf_data(numbered: Path) -> None:
     with pytest.raises(tf.errors.OpError) as caught:
         list(recordio.open(numbered).batch(8).to_tf())
     assert shard.name in str(caught.value) and "chunk" in str(caught.value)
+    skipping = recordio.open(numbered, on_corrupt="skip")
+    for dataset in (skipping, skipping.shuffle(seed=1)):
+        found = dataset.batch(2).to_tf()
+        records = [number for batch in found for number in batch["id"].numpy().tolist()]
+        (lost,) = skipping.lost
+        assert sorted(records) == [*range(lost.start), *range(lost.stop, NUM_RECORDS)]

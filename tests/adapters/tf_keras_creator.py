@@ -31,18 +31,19 @@ def serve(cluster, job):
 
 
 def parameter_servers():
-    """A strategy over a worker and a parameter server in processes of their own, which end with this one."""
+    """A strategy over a worker and a parameter server, and these: processes of their own that end with this one."""
     cluster = {job: [f"localhost:{port}"] for job, port in zip(("worker", "ps"), free_ports(2), strict=True)}
-    for job in cluster:
-        subprocess.Popen([sys.executable, __file__, "serve", json.dumps(cluster), job], stdin=subprocess.PIPE)
+    serving = [sys.executable, __file__, "serve", json.dumps(cluster)]
+    servers = [subprocess.Popen([*serving, job], stdin=subprocess.PIPE) for job in cluster]
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(tf.train.ClusterSpec(cluster), rpc_layer="grpc")
-    return tf.distribute.ParameterServerStrategy(resolver)
+    return tf.distribute.ParameterServerStrategy(resolver), servers
 
 
 def train(answer, path, name):
     assert tf.keras.Model.__module__.startswith("tf_keras"), tf.keras.Model.__module__
+    servers = []
     if name == "parameter server":
-        strategy = parameter_servers()
+        strategy, servers = parameter_servers()
     elif name == "multi-worker":
         strategy = make_strategy(num_pipelines=2, num_local_replicas=1)
     else:
@@ -57,7 +58,7 @@ def train(answer, path, name):
     def write(logs):
         del logs
         Path(answer).write_text(json.dumps((-model.get_weights()[0][:, 0]).tolist()))
-        if name == "parameter server":
+        if servers:
             # TensorFlow 2.21 may hang when the iterator of a generator is destroyed on a worker before its end: what
             # closes the generator is run under a lock that it needs itself.
             os._exit(0)

@@ -21,8 +21,8 @@ def main() -> None:
     ])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(3e-3), loss=loss, metrics=["accuracy"])
-    # The callback keeps the order of an epoch that of fit's own, also after initial_epoch or BackupAndRestore.
-    model.fit(fit, epochs=options.epochs, callbacks=[fit.callback()], verbose=2)
+    # Records are shuffled above: batches come as they are read. The callback tells the data set the epochs of fit.
+    model.fit(fit, epochs=options.epochs, shuffle=False, callbacks=[fit.callback()], verbose=2)
 
     _, accuracy = model.evaluate(test.batch(250).to_keras(x="image", y="label"), verbose=0)
     print(f"{keras.backend.backend()}: test accuracy {accuracy:.4f}")
