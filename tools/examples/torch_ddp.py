@@ -6,6 +6,7 @@ goes on with the very next record. Without torchrun it is one process.
 
 from __future__ import annotations
 
+import argparse
 import os
 
 import torch
@@ -16,10 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 import recordio
 
 
-def main() -> None:
-    options = arguments(__doc__, epochs=4, checkpoint="ddp.pt", stop_after=0)
-    alone = {} if "RANK" in os.environ else {"rank": 0, "world_size": 1, "store": dist.HashStore()}
-    dist.init_process_group("gloo", **alone)
+def train_and_test(options: argparse.Namespace) -> None:
     torch.manual_seed(0)
     train, test = open_glyphs(options.data)
     # This process's part of every global batch of 64: parts differ by one record at most.
@@ -46,13 +44,14 @@ def main() -> None:
                 saved = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
                 torch.save({**saved, "batches": batches.state_dict()}, options.checkpoint)
             if step == options.stop_after:
-                dist.destroy_process_group()
                 return
     right = sum(int((model(one["image"] / 255).argmax(1) == one["label"]).sum()) for one in test.batch(250).to_torch())
     if dist.get_rank() == 0:
         print(f"{dist.get_world_size()} processes, {step} steps: test accuracy {right / len(test):.4f}")
-    dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main()
+    alone = {} if "RANK" in os.environ else {"rank": 0, "world_size": 1, "store": dist.HashStore()}
+    dist.init_process_group("gloo", **alone)
+    train_and_test(arguments(__doc__, epochs=4, checkpoint="ddp.pt", stop_after=0))
+    dist.destroy_process_group()  # after the model is gone: else gloo may abort the process when it ends
