@@ -15,7 +15,7 @@ from typing import Any
 from recordio.batches import Batches
 from recordio.distributed.dataset import DistributedDataset
 from recordio.errors import RequestError
-from recordio.loading.passes import LoaderIterator
+from recordio.loading.loader import abandoned
 
 State = dict[str, Any]
 
@@ -38,19 +38,74 @@ def buffer_size_of(loader: Batches | DistributedDataset, given: int | None) -> i
     return given
 
 
-def moved_ahead(
-    iterator: LoaderIterator, move: Callable[[Any], Any], buffer_size: int
-) -> Iterator[tuple[Any, State]]:
-    """Moved batches, each with the state behind it.
+class MovedPasses:
+    """Passes over a loader whose batches are moved ahead, and where they stand.
 
     Args:
         move: begins a transfer, and gives what will be there.
         buffer_size: batches that were begun when one is handed out, besides that one.
     """
-    begun: deque[tuple[Any, State]] = deque()
-    with iterator:
-        for batch in iterator:
-            begun.append((move(batch), iterator.state_dict()))
-            if len(begun) > buffer_size:
-                yield begun.popleft()
-        yield from begun
+
+    def __init__(
+        self, loader: Batches | DistributedDataset, move: Callable[[Any], Any], buffer_size: int
+    ) -> None:
+        self._loader, self._move, self._buffer_size = loader, move, buffer_size
+        self._number = 0  # of the pass that was begun last; earlier ones have no say in the state any more
+        self._state: State | None = None  # of that pass, as long as it is not over
+
+    def __iter__(self) -> Iterator[Any]:
+        """The moved batches of the next pass.
+
+        Raises:
+            RequestError: the last one was left before its end, and others wait for our steps.
+        """
+        if self._state is not None and self._loader.loader.has_peers:
+            raise abandoned()
+        iterator = iter(self._loader)
+        self._number += 1
+        number, self._state = self._number, iterator.state_dict()
+        begun: deque[tuple[Any, State]] = deque()
+        num_left = iterator.steps_left
+        try:
+            with iterator:
+                for batch in iterator:
+                    begun.append((self._move(batch), iterator.state_dict()))
+                    if len(begun) > self._buffer_size:
+                        num_left = None if num_left is None else num_left - 1
+                        yield self._handed_out(number, *begun.popleft())
+                while begun:
+                    num_left = None if num_left is None else num_left - 1
+                    yield self._handed_out(number, *begun.popleft())
+            num_left = 0
+        finally:
+            # Over is what was handed out to its end, whether or not one more was asked for.
+            if number == self._number and num_left == 0:
+                self._state = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no pass is under way."""
+        return self._state is None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make `epoch` the one that comes next."""
+        self._loader.set_epoch(epoch)
+        self._forget()
+
+    def state_dict(self) -> State:
+        """Behind the batch that was handed out last, or in front of the next pass."""
+        return self._state or self._loader.state_dict()
+
+    def load_state_dict(self, states: Any) -> None:
+        """Go on from a state."""
+        self._loader.load_state_dict(states)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._number += 1
+        self._state = None
+
+    def _handed_out(self, number: int, batch: Any, state: State) -> Any:
+        if number == self._number:
+            self._state = state
+        return batch

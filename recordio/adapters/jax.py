@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from recordio.adapters.ahead import State, buffer_size_of, moved_ahead
+from recordio.adapters.ahead import MovedPasses, buffer_size_of
 from recordio.adapters.leaves import check_batched, dense, map_leaves
 from recordio.batches import Batches
 from recordio.distributed.context import InputContext
@@ -57,34 +57,29 @@ class JaxBatches:
     """One pass over the data set for every iteration; made by `to_jax`."""
 
     def __init__(self, loader: Batches, sharding: Any, remainder: str, buffer_size: int) -> None:
-        self._sharding, self._buffer_size = sharding, buffer_size
-        self._state: State | None = None  # behind the batch that was handed out last, in a pass that is under way
+        self._sharding = sharding
         self._batch_size = loader.batch_size
         context = part_of_process(sharding, loader.batch_size)
         self.dataset: DistributedDataset = distribute(loader, context, remainder=remainder)  # type: ignore[arg-type]
+        self._passes = MovedPasses(self.dataset, self._move, buffer_size)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __iter__(self) -> Iterator[Any]:
-        for batch, state in moved_ahead(iter(self.dataset), self._move, self._buffer_size):
-            self._state = state
-            yield batch
-        self._state = None
+        return iter(self._passes)
 
     def set_epoch(self, epoch: int) -> None:
         """Make `epoch` the one that comes next; on every process."""
-        self.dataset.set_epoch(epoch)
-        self._state = None
+        self._passes.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """As `DistributedDataset.state_dict`: the same on every process."""
-        return self._state or self.dataset.state_dict()
+        return self._passes.state_dict()
 
     def load_state_dict(self, states: Any) -> None:
         """As `DistributedDataset.load_state_dict`; the number of processes may be another."""
-        self.dataset.load_state_dict(states)
-        self._state = None
+        self._passes.load_state_dict(states)
 
     def _move(self, step: Any) -> Any:
         return map_leaves(_joined(experimental_local_results(step)), self._global)

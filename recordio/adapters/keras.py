@@ -64,6 +64,13 @@ def to_keras(
     check_batched(loader, "to_keras", Batches, DistributedDataset)
     given = {"workers": workers, "use_multiprocessing": use_multiprocessing, "max_queue_size": max_queue_size}
     given = {name: value for name, value in given.items() if value is not None}
+    if remainder not in (None, "pad", "drop"):
+        raise RequestError(f"remainder is {remainder!r}", advice="Use 'pad' or 'drop'")
+    if loader.loader.place.resumed is not None:
+        raise RequestError(
+            "the loader goes on from a state, and an epoch of fit begins at its beginning",
+            advice="set_epoch(epoch) first; to_keras(...).callback(backup_dir, save_freq=n) goes on within an epoch",
+        )
     if isinstance(loader, DistributedDataset):
         if given or remainder is not None:
             raise RequestError(
@@ -75,6 +82,7 @@ def to_keras(
                 f"{loader.context.num_local_replicas} replicas share this input pipeline, and fit takes one batch",
                 advice="Give loader.to_keras() the whole batches: Keras spreads them over the devices of a process",
             )
+        _refuse_empty_parts(loader)
         own: Batches | DistributedDataset = loader
         pads = loader.loader.finisher.slot_size is not None
         spec = loader.element_spec[0] if pads else loader.element_spec
@@ -115,8 +123,11 @@ class KerasBatches(keras.utils.PyDataset):  # type: ignore[misc]
         self._loader, self._chosen, self._pads = loader, chosen, pads
         self._shape: Shape = of_this_process()
         self._lock = threading.Lock()
-        self._epoch = loader.loader.place.following
-        self._first = 0  # batches of this epoch that were trained on in an earlier run
+        self._per_pass = loader.loader.epochs_of_pass or 1
+        self._epoch = loader.loader.place.following // self._per_pass
+        # Batches of an epoch that were trained on in an earlier run: of the pass that comes next, and of this one.
+        self._announced = self._first = 0
+        self._is_short = False  # Keras is about to ask how many batches this pass has
         self._is_told = False
         self._is_complete = False
         self._in_order = False  # no other order will do
@@ -125,26 +136,33 @@ class KerasBatches(keras.utils.PyDataset):  # type: ignore[misc]
 
     @property
     def num_batches(self) -> int | None:
-        """Batches of an epoch that are still to be trained on; None without an end."""
+        """Batches of an epoch; None without an end. Of one that was begun in an earlier run, those that are left."""
         steps = self._loader.loader.num_steps()
-        return None if steps is None else steps - self._first
+        # A fit that is stopped says nothing, and the next one must find a whole epoch.
+        return steps - self._first if steps is not None and self._is_short else steps
 
     @property
     def epoch(self) -> int:
         """Whose batches are handed out."""
         return self._epoch
 
-    def set_epoch(self, epoch: int, first: int = 0) -> None:
-        """Hand out the batches of `epoch` from now on, from batch `first` on."""
-        self._loader.set_epoch(epoch)
+    @property
+    def batch_size(self) -> int:
+        """Records of a global batch."""
+        return self._loader.loader.split.batch_size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Hand out the batches of `epoch` from now on; with repeat(k), k epochs of the data set are one."""
+        self._loader.set_epoch(epoch * self._per_pass)
         with self._lock:
-            self._epoch, self._first = self._loader.loader.place.following, first
+            self._epoch, self._announced, self._first = epoch, 0, 0
+            self._is_told = self._in_order = self._is_short = False
 
     def __getitem__(self, index: int) -> Any:
         """Batch `index` of those that the epoch still has: arrays, the caller's own.
 
         Raises:
-            RequestError: another `keras.distribution` was set after to_keras.
+            IndexError: out of range. RequestError: another `keras.distribution` was set after to_keras.
         """
         if self._shape != of_this_process():
             raise RequestError(
@@ -152,8 +170,11 @@ class KerasBatches(keras.utils.PyDataset):  # type: ignore[misc]
                 advice="Call keras.distribution.set_distribution(...) first, then to_keras()",
             )
         with self._lock:
-            number = self._first + index
-            if number + 1 == self._loader.loader.num_steps():
+            number, steps = self._first + index, self._loader.loader.num_steps()
+            if index < 0 or (steps is not None and number >= steps):
+                raise IndexError(f"batch {number} of {steps}")
+            self._is_short = False
+            if number + 1 == steps:
                 self._is_complete = True
             batch = self._batch(self._epoch, number)
         return self._arranged(batch)
@@ -161,6 +182,8 @@ class KerasBatches(keras.utils.PyDataset):  # type: ignore[misc]
     def on_epoch_begin(self) -> None:
         """As Keras calls it: also where it only looks at a batch."""
         with self._lock:
+            self._first, self._announced = self._announced, 0
+            self._is_short = self._first > 0
             self._is_complete, self._num_scattered = False, 0
 
     def on_epoch_end(self) -> None:
@@ -168,6 +191,7 @@ class KerasBatches(keras.utils.PyDataset):  # type: ignore[misc]
         with self._lock:
             if self._is_complete and not self._is_told:
                 self._epoch += 1
+            self._first, self._is_short = 0, False
             self._is_complete, self._num_scattered = False, None
 
     def callback(
@@ -188,32 +212,56 @@ class KerasBatches(keras.utils.PyDataset):  # type: ignore[misc]
             raise RequestError(f"{', '.join(options)} without backup_dir", advice="callback('backup', save_freq=100)")
         return BackupCallback(self, os.fspath(backup_dir), **options)
 
-    def follow(self, epoch: int, num_steps: int | None, first: int = 0, *, in_order: bool = False) -> None:
+    def begin(self) -> None:
+        """A fit begins that will say its epochs."""
+        with self._lock:
+            self._is_told = self._in_order = False
+
+    def follow(
+        self, epoch: int, num_steps: int | None, first: int = 0, *, strict: bool = False, ordered: bool = False
+    ) -> None:
         """Take the epoch from `fit`, if its epochs are ours.
 
         Args:
-            in_order: refuse any other order of its batches.
+            first: batches of it that were trained on in an earlier run.
+            strict: refuse epochs that are not ours.
+            ordered: refuse any other order of its batches.
 
         Raises:
-            RequestError: an order is asked for, and the epochs are not ours.
+            RequestError: it is strict, and the epochs are not ours.
         """
         steps = self._loader.loader.num_steps()
         if num_steps in (None, steps):
-            self._is_told, self._in_order = True, in_order
-            self.set_epoch(epoch, first)
-        elif in_order:
+            self.set_epoch(epoch)
+            with self._lock:
+                self._is_told, self._in_order, self._announced = True, ordered, first
+        elif strict:
             raise RequestError(
-                f"epochs of fit have {num_steps} steps, and those of the data set {steps}: a backup could not say "
-                "where reading stands",
-                advice="Leave out steps_per_epoch",
+                f"epochs of fit have {num_steps} steps, and those of the data set {steps or 'no end'}: a backup could "
+                "not say where reading stands",
+                advice="Leave out steps_per_epoch, and repeat()",
             )
+
+    def state_at(self, epoch: int, step: int) -> dict[str, Any]:
+        """The loader's state in front of a batch of an epoch."""
+        loader, first = self._loader.loader, epoch * self._per_pass
+        start = loader.own_state(first_epoch=first, epoch=first, consumed=0, step=0).to_map()
+        return loader.state_after(start, step) if step else start
+
+    def check_state(self, state: Any) -> None:
+        """Refuse the state of something else.
+
+        Raises:
+            StateError: it names the field that differs.
+        """
+        self._loader.loader.copied().load_state_dict(state)
 
     def leave(self) -> None:
         """Count epochs again."""
         with self._lock:
             if self._is_told:
-                self._is_told, self._epoch, self._first = False, self._epoch + 1, 0
-                self._in_order = False
+                self._is_told = self._in_order = False
+                self._epoch += 1
 
     def _batch(self, epoch: int, index: int) -> Any:
         if self._ahead is not None and self._ahead[:2] == (epoch, index):
@@ -221,13 +269,13 @@ class KerasBatches(keras.utils.PyDataset):  # type: ignore[misc]
         elif index == self._first:
             if self._ahead is not None:
                 self._ahead[2].close()
-            self._loader.set_epoch(epoch)
+            self._loader.set_epoch(epoch * self._per_pass)
             if index:
-                self._loader.load_state_dict(self._loader.state_after(self._loader.state_dict(), index))
+                self._loader.load_state_dict(self.state_at(epoch, index))
             iterator = iter(self._loader)
         else:
             self._note_scattered()
-            return self._loader.loader.at(index, epoch)
+            return self._loader.loader.at(index, epoch * self._per_pass)
         batch = next(iterator, None)
         if batch is None:
             raise IndexError(f"batch {index} of {index}")
@@ -263,6 +311,17 @@ class KerasBatches(keras.utils.PyDataset):  # type: ignore[misc]
                 batch = batch[:-1]
         batch = map_leaves(tuple(batch) if isinstance(batch, list) else batch, _input)
         return batch if mask is None else _weighted(batch, mask)
+
+
+def _refuse_empty_parts(dataset: DistributedDataset) -> None:
+    loader = dataset.loader
+    total = loader.recipe.num_records * (loader.recipe.repeats or 0)
+    if loader.remainder == "empty" and 0 < total % loader.split.batch_size < loader.split.num_replicas:
+        raise RequestError(
+            f"the last batch has {total % loader.split.batch_size} records for {loader.split.num_replicas} replicas, "
+            "and Keras trains on no batch without a record",
+            advice="recordio.distribute(loader, ..., remainder='pad') or remainder='drop'",
+        )
 
 
 def _input(value: Any) -> Any:

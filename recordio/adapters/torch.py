@@ -24,7 +24,7 @@ import torch
 from torch.utils.data import Dataset as MapDataset
 from torch.utils.data import IterableDataset, Sampler, get_worker_info
 
-from recordio.adapters.ahead import State, buffer_size_of, moved_ahead
+from recordio.adapters.ahead import MovedPasses, buffer_size_of
 from recordio.adapters.leaves import check_batched, dense, map_leaves
 from recordio.adapters.torch_workers import SharedPlace, WorkerSteps
 from recordio.batches import Batches
@@ -116,9 +116,9 @@ class TorchBatches(IterableDataset[Any]):  # type: ignore[misc]
         self, loader: Batches | DistributedDataset, *, device: Any = None, pins: bool = False, buffer_size: int = 1
     ) -> None:
         self.loader = loader
-        self._device, self._buffer_size = device, buffer_size
+        self._device = device
         self._pins = (pins or (device is not None and device.type != "cpu")) and _can_pin(warn=pins)
-        self._state: State | None = None  # behind the batch that was handed out last, in a pass that is under way
+        self._moved = None if device is None and not self._pins else MovedPasses(loader, self._move, buffer_size)
         # Workers are copies of this one, and begin an epoch together: what they count must be in one place.
         place = loader.loader.place
         self._shared = SharedPlace(place.following, place.resumed)
@@ -130,9 +130,8 @@ class TorchBatches(IterableDataset[Any]):  # type: ignore[misc]
 
     def set_epoch(self, epoch: int) -> None:
         """Make `epoch` the one that comes next, in all workers."""
-        self.loader.set_epoch(epoch)
+        self._passes.set_epoch(epoch)
         self._shared.begin(epoch, None)
-        self._state = None
 
     def state_dict(self) -> dict[str, Any]:
         """Where reading stands, in the process that iterates.
@@ -141,7 +140,7 @@ class TorchBatches(IterableDataset[Any]):  # type: ignore[misc]
         """
         if self._steps is not None:
             return self._steps.state_dict()
-        return self._state or self.loader.state_dict()
+        return self._passes.state_dict()
 
     def load_state_dict(self, states: Any) -> None:
         """Go on from a state, with any number of processes; as `Batches.load_state_dict`.
@@ -152,9 +151,8 @@ class TorchBatches(IterableDataset[Any]):  # type: ignore[misc]
         if worker is not None:
             self._resumed = WorkerSteps.resume(loader, self._shared, states, worker.id, worker.num_workers)
             return
-        self.loader.load_state_dict(states)
+        self._passes.load_state_dict(states)
         self._shared.begin(loader.place.following, loader.place.resumed)
-        self._state = None
 
     def __iter__(self) -> Iterator[Any]:
         loader, worker = self.loader.loader, get_worker_info()
@@ -175,27 +173,32 @@ class TorchBatches(IterableDataset[Any]):  # type: ignore[misc]
         place = self.loader.loader.place
         if self._shared.epoch > place.following:  # passes that workers have read
             self.set_epoch(self._shared.epoch)
-        self._state = None
+        number = place.number + 1  # of the pass: set_epoch and load_state_dict end its say
+        if self._moved is not None:
+            try:
+                yield from self._moved
+            finally:
+                if place.number == number and self._moved.is_over:
+                    self._shared.begin(place.following, None)
+            return
         steps = iter(self.loader)
         try:
-            if self._device is None and not self._pins:
-                for batch in steps:
-                    yield map_leaves(batch, tensor)
-            else:
-                for batch, state in moved_ahead(steps, self._moved, self._buffer_size):
-                    self._state = state
-                    yield batch
-                self._state = None
+            for batch in steps:
+                yield map_leaves(batch, tensor)
         finally:
             # Who counts the steps leaves after the last one, and asks for no other: the pass is over all the same.
-            if steps.steps_left == 0:
+            if place.number == number and steps.steps_left == 0:
                 next(steps, None)
                 self._shared.begin(place.following, None)
 
-    def _moved(self, batch: Any) -> Any:
-        return map_leaves(batch, self._moved_leaf)
+    @property
+    def _passes(self) -> MovedPasses | Batches | DistributedDataset:
+        return self.loader if self._moved is None else self._moved
 
-    def _moved_leaf(self, value: Any) -> Any:
+    def _move(self, batch: Any) -> Any:
+        return map_leaves(batch, self._move_leaf)
+
+    def _move_leaf(self, value: Any) -> Any:
         found = tensor(value)
         if not isinstance(found, torch.Tensor):
             return found

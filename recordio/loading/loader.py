@@ -40,6 +40,14 @@ MAX_EPOCH = (1 << 64) - 1
 Iterating = TypeVar("Iterating", bound=LoaderIterator)
 
 
+def abandoned() -> RequestError:
+    """The error of a pass that is begun while others may still read the last one."""
+    return RequestError(
+        "the last pass was not read to its end, so that this pipeline might be an epoch ahead of the others",
+        advice="Say where all of them begin: set_epoch(epoch), or load_state_dict(state)",
+    )
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Loader:
     """Batches of a recipe, as one pipeline gets them.
@@ -229,10 +237,7 @@ class Loader:
         last = None if place.last is None else place.last()
         # Where all steps were handed out, it does not matter who noticed the end.
         if place.is_open and self.has_peers and (last is None or last.steps_left != 0):
-            raise RequestError(
-                "the last pass was not read to its end, so that this pipeline might be an epoch ahead of the others",
-                advice="Say where all of them begin: set_epoch(epoch), or load_state_dict(state)",
-            )
+            raise abandoned()
         if place.resumed is not None:
             self._check_state(place.resumed)
         if place.following > MAX_EPOCH:
@@ -250,6 +255,10 @@ class Loader:
         if not 0 <= number <= MAX_EPOCH:
             raise RequestError(f"epoch {number} is not between 0 and {MAX_EPOCH}")
         self.place.begin(number)
+
+    def copied(self) -> Loader:
+        """The same loader with a place of its own."""
+        return replace(self, place=self.place.copied())
 
     # -- states --
 

@@ -78,6 +78,17 @@ def test_a_backup_behind_the_last_batch_of_an_epoch(path: Path, tmp_path: Path) 
     assert found["counts"] == [3.0] and found["epochs"] == [1, 2]
 
 
+def test_stops_within_one_process(path: Path) -> None:
+    """Of the same data set, between two files of a backup, with several steps at once; what does not fit is refused."""
+    found, _ = run("keras_stops.py", path, KERAS_BACKEND="jax")
+    assert found.pop("and another fit") == [2.0]
+    assert "batch" in found.pop("another batch size") and "seed" in found.pop("another order")
+    assert "fit" in found.pop("endless")
+    assert len(found) == 4
+    for case, counts in found.items():
+        assert counts == [3.0], case
+
+
 def test_a_backup_of_another_order_is_refused(path: Path, tmp_path: Path) -> None:
     """Keras shuffles batches unless it is told not to: nobody would know which were trained on."""
     _, errors = run("keras_backup.py", path, tmp_path / "backup", 10**6, 5, "shuffle", status=1, KERAS_BACKEND="jax")

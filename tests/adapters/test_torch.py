@@ -153,7 +153,7 @@ def test_batches_are_moved_ahead_and_states_count_what_was_handed_out(path: Path
 
 def test_transfers_are_begun_before_the_batch_in_front_is_handed_out() -> None:
     """So many of them as the buffer holds; the options of a distributed data set say how many."""
-    from recordio.adapters.ahead import buffer_size_of, moved_ahead
+    from recordio.adapters.ahead import MovedPasses, buffer_size_of
 
     loader = recordio.from_tensor_slices({"id": np.arange(40)}).batch(8)
     begun: list[int] = []
@@ -164,7 +164,7 @@ def test_transfers_are_begun_before_the_batch_in_front_is_handed_out() -> None:
 
     for buffer_size, expected in ((0, [1, 2, 3, 4, 5]), (1, [2, 3, 4, 5, 5]), (2, [3, 4, 5, 5, 5])):
         begun.clear()
-        assert [len(begun) for _ in moved_ahead(iter(loader), move, buffer_size)] == expected
+        assert [len(begun) for _ in MovedPasses(loader, move, buffer_size)] == expected
     for options, size in (
         (None, 1),
         (recordio.InputOptions(experimental_per_replica_buffer_size=3), 3),
@@ -226,3 +226,46 @@ def test_a_sampler_of_some_records_and_its_refusals(path: Path) -> None:
         BatchSampler(some.batch(10).repeat())
     with pytest.raises(recordio.RequestError, match="Batch first"):
         BatchSampler(some)
+
+
+def test_states_of_what_is_moved_ahead_in_hard_cases(path: Path) -> None:
+    """A failure before the first batch, two passes at once, steps that are counted, and peers that wait."""
+    def make(**options: Any) -> Any:
+        return recordio.open(path).shuffle(seed=5).batch(16, **options)
+
+    def failing(record: Any) -> Any:
+        if record["id"] == fails_at:
+            raise ValueError("damaged")
+        return record
+
+    fails_at = int(make()[3]["id"][0])
+    failed = recordio.open(path).shuffle(seed=5).map(failing).batch(16).to_torch(device="cpu", buffer_size=3)
+    with pytest.raises(ValueError, match="damaged"):
+        next(iter(failed))
+    assert failed.state_dict()["consumed"] == 0
+
+    twice = make().to_torch(device="cpu", buffer_size=2)
+    first, second = iter(twice), iter(twice)
+    next(first)
+    next(second)
+    assert sum(1 for _ in first) == 12  # the first one ends, and has no say in the state
+    assert twice.state_dict()["epoch"] == 1 and twice.state_dict()["consumed"] == 16
+    twice.set_epoch(3)
+    next(second)
+    assert twice.state_dict()["epoch"] == 3 and twice.state_dict()["consumed"] == 0
+
+    counted = make().to_torch(device="cpu", buffer_size=2)
+    steps = iter(counted)
+    for _ in range(len(counted)):
+        next(steps)
+    del steps
+    assert counted.state_dict()["epoch"] == 1 and counted.state_dict()["consumed"] == 0
+
+    part = recordio.distribute(make(), recordio.InputContext(2, 0, 2)).to_torch(device="cpu", buffer_size=50)
+    left = iter(part)
+    next(left)
+    del left
+    with pytest.raises(recordio.RequestError, match="not read to its end"):
+        next(iter(part))
+    part.set_epoch(1)
+    assert sum(1 for _ in part) == len(part)
