@@ -27,6 +27,7 @@ from torch.utils.data import IterableDataset, Sampler, get_worker_info
 from recordio.adapters.ahead import MovedPasses, buffer_size_of
 from recordio.adapters.leaves import check_batched, dense, map_leaves
 from recordio.adapters.torch_workers import SharedPlace, WorkerSteps
+from recordio.arguments import whole_number
 from recordio.batches import Batches
 from recordio.dataset import Dataset
 from recordio.distributed.dataset import DistributedDataset
@@ -210,12 +211,15 @@ class TorchBatches(IterableDataset[Any]):  # type: ignore[misc]
 class BatchSampler(Sampler[list[int]]):  # type: ignore[misc]
     """The record numbers of every batch, for the `batch_sampler` of a DataLoader: our order and our split, its workers.
 
+    It goes on from a state that was loaded into the loader, if that stands between two batches.
+
     Args:
         loader: batched, and shuffled as it may be; or the part of one that is distributed.
 
     Raises:
         RequestError: distributed to more than one replica on this pipeline, endless, or with a map that is given a
-            generator: a record that is read by its number does not know at which position of which epoch it is.
+            generator: a record that is read by its number does not know at which position of which epoch it is; or a
+            state within a batch.
     """
 
     def __init__(self, loader: Batches | DistributedDataset) -> None:
@@ -228,7 +232,7 @@ class BatchSampler(Sampler[list[int]]):  # type: ignore[misc]
             raise RequestError("a DataLoader takes epochs, not a data set that repeats without an end")
         if any(stage.rng for stage in recipe.maps):
             raise RequestError("a map with rng=True of single records", advice="Map in a data set of your own")
-        self._first_step = 0
+        self._first_step = self._resumed_step()
         everything = View(range(recipe.reader.num_records))
         self._records = TorchRecords(Dataset(replace(recipe, view=everything, shuffle=None, after=None, repeats=1)))
 
@@ -244,7 +248,13 @@ class BatchSampler(Sampler[list[int]]):  # type: ignore[misc]
         """Make `epoch` the one that comes next; the first steps of it are left out, where they were trained on before.
 
         Without it, every iteration is the next epoch.
+
+        Raises:
+            RequestError: there are less steps.
         """
+        steps = self._loader.num_steps() or 0
+        if whole_number("first_step", first_step, least=0) > steps:
+            raise RequestError(f"first_step is {first_step}, of {steps} steps")
         self._loader.set_epoch(epoch)
         self._first_step = first_step
 
@@ -254,6 +264,21 @@ class BatchSampler(Sampler[list[int]]):  # type: ignore[misc]
         self._loader.set_epoch(epoch + (self._loader.epochs_of_pass or 1))
         for step in range(first, self._loader.num_steps() or 0):
             yield self._loader.numbers_at(step, epoch).tolist()
+
+    def _resumed_step(self) -> int:
+        """The step of a pass at which the loader stands; it begins there no more."""
+        state, loader = self._loader.place.resumed, self._loader
+        if state is None:
+            return 0
+        step, rest = (state.step, 0) if state.step is not None else divmod(state.consumed, loader.split.batch_size)
+        if rest:
+            raise RequestError(
+                f"the state stands {rest} records behind a batch of {loader.split.batch_size}",
+                advice="Sample batches of the size that they had when it was saved",
+            )
+        spans = (state.epoch - state.first_epoch) // (loader.recipe.repeats or 1)
+        loader.set_epoch(state.first_epoch)
+        return spans * (loader.span_steps() or 0) + step
 
 
 def _can_pin(*, warn: bool) -> bool:

@@ -214,6 +214,23 @@ def test_a_sampler_gives_our_order_to_torchs_workers(path: Path, mode: Any, worl
         assert through(sampler) == expected[1][4:]
 
 
+def test_a_sampler_goes_on_from_a_state(path: Path) -> None:
+    """Which was loaded into the loader, and stands between two batches; the next epoch is whole."""
+    loader = recordio.open(path).shuffle(seed=5).batch(16)
+    expected = [[batch["id"].tolist() for batch in loader] for _ in range(2)]
+    loader.load_state_dict(loader.state_after(recordio.open(path).shuffle(seed=5).batch(16).state_dict(), 5))
+    sampler = BatchSampler(loader)
+    found = [[recordio.open(path)[numbers]["id"].tolist() for numbers in sampler] for _ in range(2)]
+    assert found == [expected[0][5:], expected[1]]
+    other = recordio.open(path).shuffle(seed=5).batch(10)
+    other.load_state_dict(loader.state_after(recordio.open(path).shuffle(seed=5).batch(16).state_dict(), 1))
+    with pytest.raises(recordio.RequestError, match="6 records behind a batch of 10"):
+        BatchSampler(other)
+    for first_step in (-1, 14):
+        with pytest.raises(recordio.RequestError, match="first_step"):
+            sampler.set_epoch(0, first_step)
+
+
 def test_a_sampler_of_some_records_and_its_refusals(path: Path) -> None:
     """Numbers are those of all records, whatever is in view."""
     some = recordio.open(path).subset(np.arange(100, 50, -2))
