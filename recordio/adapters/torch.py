@@ -26,7 +26,7 @@ from torch.utils.data import IterableDataset, Sampler, get_worker_info
 
 from recordio.adapters.ahead import MovedPasses, buffer_size_of
 from recordio.adapters.leaves import check_batched, dense, map_leaves
-from recordio.adapters.torch_workers import SharedPlace, WorkerSteps
+from recordio.adapters.torch_workers import SharedPlace, WorkerSteps, pass_key
 from recordio.arguments import whole_number
 from recordio.batches import Batches
 from recordio.dataset import Dataset
@@ -125,6 +125,7 @@ class TorchBatches(IterableDataset[Any]):  # type: ignore[misc]
         self._shared = SharedPlace(place.following, place.resumed)
         self._steps: WorkerSteps | None = None  # in a worker: of the pass that it has begun
         self._resumed: WorkerSteps | None = None  # in a worker: of the pass that comes next
+        self._count = 0  # in a worker: passes that it has begun
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -141,6 +142,8 @@ class TorchBatches(IterableDataset[Any]):  # type: ignore[misc]
         """
         if self._steps is not None:
             return self._steps.state_dict()
+        if get_worker_info() is None:
+            self._follow_workers()
         return self._passes.state_dict()
 
     def load_state_dict(self, states: Any) -> None:
@@ -150,7 +153,8 @@ class TorchBatches(IterableDataset[Any]):  # type: ignore[misc]
         """
         loader, worker = self.loader.loader, get_worker_info()
         if worker is not None:
-            self._resumed = WorkerSteps.resume(loader, self._shared, states, worker.id, worker.num_workers)
+            key = pass_key(self._count)
+            self._resumed = WorkerSteps.resume(loader, self._shared, key, states, worker.id, worker.num_workers)
             return
         self._passes.load_state_dict(states)
         self._shared.begin(loader.place.following, loader.place.resumed)
@@ -166,14 +170,14 @@ class TorchBatches(IterableDataset[Any]):  # type: ignore[misc]
             )
         steps, self._resumed = self._resumed, None
         if steps is None:
-            steps = WorkerSteps.begin(loader, self._shared, worker.id, worker.num_workers)
+            steps = WorkerSteps.begin(loader, self._shared, pass_key(self._count), worker.id, worker.num_workers)
+        self._count += 1
         self._steps = steps
         return (map_leaves(batch, tensor) for batch in steps)
 
     def _in_this_process(self) -> Iterator[Any]:
         place = self.loader.loader.place
-        if self._shared.epoch > place.following:  # passes that workers have read
-            self.set_epoch(self._shared.epoch)
+        self._follow_workers()
         number = place.number + 1  # of the pass: set_epoch and load_state_dict end its say
         if self._moved is not None:
             try:
@@ -191,6 +195,13 @@ class TorchBatches(IterableDataset[Any]):  # type: ignore[misc]
             if place.number == number and steps.steps_left == 0:
                 next(steps, None)
                 self._shared.begin(place.following, None)
+
+    def _follow_workers(self) -> None:
+        """Passes that workers have read are over."""
+        loader = self.loader.loader
+        epoch = self._shared.epoch(loader.epochs_of_pass or 1)
+        if epoch > loader.place.following:
+            self.set_epoch(epoch)
 
     @property
     def _passes(self) -> MovedPasses | Batches | DistributedDataset:

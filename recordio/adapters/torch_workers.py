@@ -16,25 +16,40 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import get_worker_info
 
 from recordio.errors import StateError
 from recordio.loading.loader import Loader
 from recordio.plan.mixing import Array
 from recordio.plan.state import State, check_size
 
-# Workers whose end is waited for before the next epoch begins; of more of them, those beyond are not waited for.
-_NUM_SLOTS = 256
+_NUM_WORKERS = 256  # whose end can be noted; of more of them, the others are taken to end with these
 _OWN_KEYS = ("worker", "num_workers", "next_step")
+_HEAD = 6  # is_resumed, first_epoch, epoch, consumed, step; which of the two notes holds
+_NOTE = 4  # key, its first epoch, workers, whether it was begun
+_Note = tuple[int, int, int, int]
+
+
+def pass_key(count: int) -> int:
+    """What the workers of one pass have in common, and no other pass has; never 0.
+
+    Args:
+        count: passes that this worker process has begun.
+    """
+    worker = get_worker_info()
+    return (worker.seed - worker.id + count * 0x9E3779B97F4A7C15) % (1 << 64) or 1
 
 
 class SharedPlace:
     """The epoch of the pass that comes next, and where in it that begins; the same for all copies of a data set.
 
-    Every worker moves its own slots on, so that none needs a lock, and none that is late begins an epoch too far.
+    The worker that comes first to a pass notes which epoch it is, and the others find it there: the one behind the last
+    pass if all of its workers had come to their end, else the same again. There are two notes, and a number that says
+    which holds, so that none is read half-written.
     """
 
     def __init__(self, epoch: int, state: State | None) -> None:
-        self._memory = torch.zeros(5 + _NUM_SLOTS, dtype=torch.int64).share_memory_()
+        self._memory = torch.zeros(_HEAD + 2 * _NOTE + _NUM_WORKERS, dtype=torch.int64).share_memory_()
         self.begin(epoch, state)
 
     @property
@@ -42,30 +57,58 @@ class SharedPlace:
         found: Array = self._memory.numpy().view(np.uint64)
         return found
 
-    @property
-    def epoch(self) -> int:
+    def epoch(self, per_pass: int) -> int:
         """First epoch of the pass that comes next."""
-        return int(self._values[5:].min())
+        _, epoch, num_workers, is_begun = self._note()
+        ends = self._values[_HEAD + 2 * _NOTE :][:num_workers]
+        return epoch + per_pass if is_begun and bool((ends == epoch + per_pass).all()) else epoch
 
     def begin(self, epoch: int, state: State | None) -> None:
-        """Begin with an epoch, or go on from a state of it."""
+        """Begin with an epoch, or go on from a state of it, whatever workers of an earlier pass still do."""
         if state is not None:
             epoch = state.first_epoch
             self._values[1:5] = epoch, state.epoch, state.consumed, state.step or 0
         self._values[0] = state is not None
-        self._values[5:] = epoch
+        self._write((0, epoch, 0, 0))
 
-    def start(self, loader: Loader) -> State:
-        """The state at which the next pass begins."""
-        epoch = self.epoch
+    def join(self, key: int, num_workers: int, per_pass: int, epoch: int | None = None) -> int:
+        """The first epoch of a pass that a worker begins.
+
+        Args:
+            epoch: what it is, where a state says so.
+        """
+        noted = self._note()
+        if noted[0] == key:
+            return noted[1]
+        found = self.epoch(per_pass) if epoch is None else epoch
+        self._write((key, found, num_workers, 1))
+        return found
+
+    def start(self, loader: Loader, epoch: int) -> State:
+        """The state at which a pass begins."""
         is_resumed, first_epoch, *place = self._values[:5].tolist()
         here, consumed, step = place if is_resumed and first_epoch == epoch else (epoch, 0, 0)
         return loader.own_state(first_epoch=epoch, epoch=here, consumed=consumed, step=step)
 
-    def move(self, worker_id: int, num_workers: int, epoch: int) -> None:
-        """Note the epoch that a worker begins next."""
-        # All slots are somebody's, so that the number of workers may be another one in the next pass.
-        self._values[5 + worker_id :: num_workers] = epoch
+    def end(self, worker_id: int, epoch: int) -> None:
+        """Note the epoch behind what a worker has to hand out, or the one that it is in."""
+        if worker_id < _NUM_WORKERS:
+            self._values[_HEAD + 2 * _NOTE + worker_id] = epoch
+
+    def end_of(self, worker_id: int) -> int:
+        """What a worker has noted."""
+        return int(self._values[_HEAD + 2 * _NOTE + worker_id])
+
+    def _note(self) -> _Note:
+        place = _HEAD + _NOTE * int(self._values[5])
+        key, epoch, num_workers, is_begun = self._values[place : place + _NOTE].tolist()
+        return key, epoch, num_workers, is_begun
+
+    def _write(self, note: _Note) -> None:
+        other = 1 - int(self._values[5])
+        place = _HEAD + _NOTE * other
+        self._values[place : place + _NOTE] = note
+        self._values[5] = other
 
 
 class WorkerSteps(Iterator[Any]):
@@ -91,15 +134,14 @@ class WorkerSteps(Iterator[Any]):
         self._note()
 
     @classmethod
-    def begin(cls, loader: Loader, shared: SharedPlace, worker_id: int, num_workers: int) -> WorkerSteps:
-        """The next pass."""
-        return cls(
-            loader, shared, shared.start(loader), worker_id=worker_id, num_workers=num_workers, next_step=worker_id
-        )
+    def begin(cls, loader: Loader, shared: SharedPlace, key: int, worker_id: int, num_workers: int) -> WorkerSteps:
+        """The next pass, of all workers that have a key in common."""
+        start = shared.start(loader, shared.join(key, num_workers, loader.epochs_of_pass or 1))
+        return cls(loader, shared, start, worker_id=worker_id, num_workers=num_workers, next_step=worker_id)
 
     @classmethod
     def resume(
-        cls, loader: Loader, shared: SharedPlace, state: Any, worker_id: int, num_workers: int
+        cls, loader: Loader, shared: SharedPlace, key: int, state: Any, worker_id: int, num_workers: int
     ) -> WorkerSteps:
         """The rest of a pass, from what `state_dict` gave in the same worker of as many.
 
@@ -122,6 +164,7 @@ class WorkerSteps(Iterator[Any]):
         loader.load_state_dict({name: value for name, value in state.items() if name not in _OWN_KEYS})
         start = loader.place.resumed
         assert start is not None
+        shared.join(key, num_workers, loader.epochs_of_pass or 1, start.first_epoch)
         return cls(loader, shared, start, worker_id=worker_id, num_workers=num_workers, next_step=own[2])
 
     def __next__(self) -> Any:
@@ -143,9 +186,8 @@ class WorkerSteps(Iterator[Any]):
         return {**check_size(self._start), **dict(own)}
 
     def _note(self) -> None:
-        """Tell the others which epoch this worker begins next: the one after this pass, once it has nothing left."""
+        """Tell the others how far this worker is: in the epoch, or behind it, once it has nothing left."""
         epoch = self._start.first_epoch
         if self._next_step >= self._num_steps:
             epoch += self._loader.epochs_of_pass or 1
-        self._shared.move(self._worker_id, self._num_workers, epoch)
-
+        self._shared.end(self._worker_id, epoch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -155,9 +156,51 @@ def test_our_own_state_takes_another_number_of_processes(path: Path, world_size:
 def late(worker_id: int) -> None:
     """Worker 1 begins when worker 0 has nothing left to do: it has told the others so in the memory that they share."""
     if worker_id == 1:
-        info = get_worker_info()
-        while info.dataset._shared._values[5] == 0:
-            pass
+        shared = get_worker_info().dataset._shared
+        while shared.end_of(0) == 0:
+            time.sleep(0.01)
+
+
+def test_a_pass_that_was_broken_off_is_begun_again_by_all(path: Path) -> None:
+    """Though the second of five steps' workers had come to its end ahead of the loop, and is late this time."""
+    def make() -> Any:
+        return recordio.open(path).shuffle(seed=5).batch(41).to_torch()
+
+    expected = make()
+    epochs = [ids(expected) for _ in range(2)]
+    shared = make()
+    broken = iter(DataLoader(shared, batch_size=None, num_workers=2))
+    while shared._shared.end_of(1) == 0:
+        time.sleep(0.01)
+    del broken
+    late_again = DataLoader(shared, batch_size=None, num_workers=2, worker_init_fn=late_by_time)
+    assert [ids(late_again) for _ in range(2)] == epochs
+    assert shared.state_dict()["epoch"] == 2
+
+
+def late_by_time(worker_id: int) -> None:
+    """The second worker begins when the first one is long over."""
+    time.sleep(0.7 * worker_id)
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_what_is_set_while_workers_read_ahead_holds(path: Path, is_kept: bool) -> None:
+    """Whatever a pass that was broken off still does."""
+    def slow(batch: Any) -> Any:
+        time.sleep(0.05)
+        return batch
+
+    shared = recordio.open(path).shuffle(seed=5).map(slow, batched=True).batch(16).to_torch()
+    loader = DataLoader(
+        shared, batch_size=None, num_workers=2, persistent_workers=is_kept, multiprocessing_context="fork"
+    )
+    alone = recordio.open(path).shuffle(seed=5).batch(16)
+    held = iter(loader)
+    next(held)
+    shared.set_epoch(5)
+    alone.set_epoch(5)
+    assert ids(loader) == [batch["id"].tolist() for batch in alone]
+    assert shared.state_dict()["epoch"] == 6
 
 
 def test_a_worker_that_is_late_begins_no_epoch_too_far(path: Path) -> None:
