@@ -7,6 +7,7 @@ for each step, `epoch number number ...`. NUM_WORKERS -1: Lightning is given the
 MAX_STEPS -1: no limit, and a checkpoint after every epoch instead of every step.
 """
 
+import gc
 import sys
 from pathlib import Path
 
@@ -60,6 +61,7 @@ def main(path, directory, num_processes, num_workers, max_steps, max_epochs):
     )
     trainer.fit(Model(directory), Data(path, num_workers), ckpt_path=str(last) if last.exists() else None)
     if torch.distributed.is_initialized():
+        gc.collect()  # as in torch_ddp.py
         torch.distributed.destroy_process_group()
 
 

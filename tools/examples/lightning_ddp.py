@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from typing import Any
 
 import lightning
 import torch
@@ -18,10 +18,9 @@ class Glyphs(lightning.LightningDataModule):
         super().__init__()
         self.train = train
 
-    def train_dataloader(self) -> Any:
-        # torch.distributed is there when this is called: this process's part of every global batch.
+    def train_dataloader(self) -> object:
+        # This process's part. A checkpoint says where that stands in an epoch; after the end of one, its number counts.
         batches = recordio.distribute(self.train.shuffle(seed=0).batch(64)).to_torch()
-        # A checkpoint within an epoch says where that stands; after one of its end, the number of the next one counts.
         batches.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
         return batches
 
@@ -32,10 +31,10 @@ class Classifier(lightning.LightningModule):
         layers = (torch.nn.Flatten(), torch.nn.Linear(SIZE * SIZE, 128), torch.nn.ReLU(), torch.nn.Linear(128, CLASSES))
         self.model = torch.nn.Sequential(*layers)
 
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
+    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
         return torch.nn.functional.cross_entropy(self.model(batch["image"] / 255), batch["label"])
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), 3e-3)
 
 
@@ -53,6 +52,7 @@ def main() -> None:
     right = sum(int((model.model(b["image"] / 255).argmax(1) == b["label"]).sum()) for b in test.batch(250).to_torch())
     print(f"{trainer.global_step} steps: test accuracy {right / len(test):.4f}")
     if torch.distributed.is_initialized():
+        gc.collect()  # as in torch_ddp.py
         torch.distributed.destroy_process_group()
 
 

@@ -7,6 +7,7 @@ goes on with the very next record. Without torchrun it is one process.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 
 import torch
@@ -54,4 +55,5 @@ if __name__ == "__main__":
     alone = {} if "RANK" in os.environ else {"rank": 0, "world_size": 1, "store": dist.HashStore()}
     dist.init_process_group("gloo", **alone)
     train_and_test(arguments(__doc__, epochs=4, checkpoint="ddp.pt", stop_after=0))
-    dist.destroy_process_group()  # after the model is gone: else gloo may abort the process when it ends
+    gc.collect()  # the model before the group, or gloo may abort the process when it ends
+    dist.destroy_process_group()
