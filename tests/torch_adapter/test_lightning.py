@@ -18,7 +18,7 @@ pytest.importorskip("torch")
 pytest.importorskip("torchdata.stateful_dataloader")
 pytest.importorskip("lightning")
 
-from tests.adapters import lightning_fit  # it imports all of them
+from tests.torch_adapter import lightning_fit  # it imports all of them
 
 ROOT = Path(__file__).parents[2]
 NUM_RECORDS, NUM_EPOCHS = 203, 3  # seven steps an epoch
