@@ -2,7 +2,7 @@
 
 A backup has three files: the weights and the numbers that Keras writes, and `reading.json`: where reading stands, and
 how many updates the weights had then. If the weights are newer, because the process died between two files, what lies
-between is known from their own count.
+between is known from their own count; so the position of the beginning is written before any weights are.
 
 Spec: spec/adapters.md, section 2. Source: keras/src/callbacks/backup_and_restore.py.
 """
@@ -145,6 +145,9 @@ class BackupCallback(EpochCallback, keras.callbacks.BackupAndRestore):  # type: 
         """Begin the epoch, or what is left of it."""
         super().on_epoch_begin(epoch, logs)
         self._current_epoch = epoch  # Keras' own would save the first epoch that it ends under number 0
+        if not os.path.exists(os.path.join(self.backup_dir, _POSITION)):
+            os.makedirs(self.backup_dir, exist_ok=True)
+            self._write_position()
         if self._first:
             # Keras counts on a whole epoch, and takes its early end for a mistake.
             self._quiet.enter_context(warnings.catch_warnings())
@@ -177,6 +180,9 @@ class BackupCallback(EpochCallback, keras.callbacks.BackupAndRestore):  # type: 
 
     def _save_model(self) -> None:
         super()._save_model()
+        self._write_position()
+
+    def _write_position(self) -> None:
         assert self._before is not None  # an epoch was begun
         epoch = self._current_epoch
         data_epoch = self._before + epoch

@@ -38,7 +38,7 @@ def main(path):
     def loader(batch_size=7):
         return ds.shuffle(seed=3).batch(batch_size)
 
-    def fit(train, *stops, epochs=3, executions=1, between=lambda: None, **options):
+    def fit(train, *stops, epochs=3, executions=1, between=lambda: None, also=(), **options):
         """Fit until each of the stops, then to the end; each time with new weights, which the backup fills."""
         for stop in (*stops, None):
             model = counting_model(len(ds))
@@ -48,7 +48,7 @@ def main(path):
             try:
                 model.fit(
                     train, epochs=epochs, shuffle=False, verbose=0,
-                    callbacks=[backup, *([] if stop is None else [Stop(stop)])],
+                    callbacks=[backup, *also, *([] if stop is None else [Stop(stop)])],
                 )  # fmt: skip
             except StopError:
                 between()
@@ -74,6 +74,15 @@ def main(path):
     found["weights newer than the position"] = counts(fit(loader().to_keras(x="id", y="label"), 12, 7, between=older))
     os.remove(kept)
     found["and in the next epoch"] = counts(fit(loader().to_keras(x="id", y="label"), 25, 17, between=older))
+    os.remove(kept)
+
+    class Keep(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if not os.path.exists(kept):
+                shutil.copy(position, kept)
+
+    train = loader().to_keras(x="id", y="label")
+    found["weights newer than the beginning"] = counts(fit(train, 12, 30, between=older, also=[Keep()]))
     found["several steps at once"] = counts(fit(loader().to_keras(x="id", y="label"), 10, 9, executions=2, save_freq=3))
     for name, make in {
         "another batch size": lambda: loader(14), "another order": lambda: ds.shuffle(seed=4).batch(7),

@@ -84,7 +84,7 @@ def test_stops_within_one_process(path: Path) -> None:
     assert found.pop("and another fit") == [2.0]
     assert "batch" in found.pop("another batch size") and "seed" in found.pop("another order")
     assert "fit" in found.pop("endless")
-    assert len(found) == 4
+    assert len(found) == 5
     for case, counts in found.items():
         assert counts == [3.0], case
 
