@@ -10,6 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+_EXTRAS = {"tensorflow": "tf", "huggingface": "hf"}  # named otherwise than the module
+
 
 class Adapted:
     """Gives what a framework's own loops take."""
@@ -40,4 +42,8 @@ class Adapted:
 
 
 def _adapter(name: str) -> Any:
-    return import_module(f"recordio.adapters.{name}")
+    try:
+        return import_module(f"recordio.adapters.{name}")
+    except ModuleNotFoundError as error:
+        error.add_note(f"recordio: pip install 'recordio[{_EXTRAS.get(name, name)}]'")
+        raise
