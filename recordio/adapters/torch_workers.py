@@ -45,7 +45,9 @@ class SharedPlace:
 
     The worker that comes first to a pass notes which epoch it is, and the others find it there: the one behind the last
     pass if all of its workers had come to their end, else the same again. There are two notes, and a number that says
-    which holds, so that none is read half-written.
+    which holds, so that none is read half-written. Nothing is locked, so that a worker that is killed holds up no
+    other: of two that come at once, both read the note of the last pass and both find the same; what a faster one has
+    noted meanwhile counts.
     """
 
     def __init__(self, epoch: int, state: State | None) -> None:
@@ -59,9 +61,7 @@ class SharedPlace:
 
     def epoch(self, per_pass: int) -> int:
         """First epoch of the pass that comes next."""
-        _, epoch, num_workers, is_begun = self._note()
-        ends = self._values[_HEAD + 2 * _NOTE :][:num_workers]
-        return epoch + per_pass if is_begun and bool((ends == epoch + per_pass).all()) else epoch
+        return self._following(self._note(), per_pass)
 
     def begin(self, epoch: int, state: State | None) -> None:
         """Begin with an epoch, or go on from a state of it, whatever workers of an earlier pass still do."""
@@ -77,10 +77,10 @@ class SharedPlace:
         Args:
             epoch: what it is, where a state says so.
         """
-        noted = self._note()
-        if noted[0] == key:
-            return noted[1]
-        found = self.epoch(per_pass) if epoch is None else epoch
+        found = self._following(self._note(), per_pass) if epoch is None else epoch
+        noted_key, noted_epoch, *_ = self._note()  # after the ends: a faster worker notes its pass before its end
+        if noted_key == key:
+            return noted_epoch
         self._write((key, found, num_workers, 1))
         return found
 
@@ -90,14 +90,21 @@ class SharedPlace:
         here, consumed, step = place if is_resumed and first_epoch == epoch else (epoch, 0, 0)
         return loader.own_state(first_epoch=epoch, epoch=here, consumed=consumed, step=step)
 
-    def end(self, worker_id: int, epoch: int) -> None:
-        """Note the epoch behind what a worker has to hand out, or the one that it is in."""
+    def end(self, worker_id: int, key: int) -> None:
+        """Note that a worker has nothing left to hand out of a pass."""
         if worker_id < _NUM_WORKERS:
-            self._values[_HEAD + 2 * _NOTE + worker_id] = epoch
+            self._values[_HEAD + 2 * _NOTE + worker_id] = key
 
-    def end_of(self, worker_id: int) -> int:
-        """What a worker has noted."""
-        return int(self._values[_HEAD + 2 * _NOTE + worker_id])
+    def has_ended(self, worker_id: int) -> bool:
+        """Whether a worker has nothing left to hand out of the pass that was begun last."""
+        key, _, _, is_begun = self._note()
+        return bool(is_begun and self._values[_HEAD + 2 * _NOTE + worker_id] == key)
+
+    def _following(self, note: _Note, per_pass: int) -> int:
+        """First epoch of the pass behind the one of a note."""
+        key, epoch, num_workers, is_begun = note
+        ends = self._values[_HEAD + 2 * _NOTE :][:num_workers]
+        return epoch + per_pass if is_begun and bool((ends == key).all()) else epoch
 
     def _note(self) -> _Note:
         place = _HEAD + _NOTE * int(self._values[5])
@@ -120,9 +127,17 @@ class WorkerSteps(Iterator[Any]):
     """
 
     def __init__(
-        self, loader: Loader, shared: SharedPlace, start: State, *, worker_id: int, num_workers: int, next_step: int
+        self,
+        loader: Loader,
+        shared: SharedPlace,
+        key: int,
+        start: State,
+        *,
+        worker_id: int,
+        num_workers: int,
+        next_step: int,
     ) -> None:
-        self._loader, self._shared, self._start = loader, shared, start
+        self._loader, self._shared, self._key, self._start = loader, shared, key, start
         self._worker_id, self._num_workers, self._next_step = worker_id, num_workers, next_step
         repeats, passes = loader.recipe.repeats, loader.passes
         assert repeats is not None and passes is not None  # `TorchBatches` refuses what has no end
@@ -137,7 +152,7 @@ class WorkerSteps(Iterator[Any]):
     def begin(cls, loader: Loader, shared: SharedPlace, key: int, worker_id: int, num_workers: int) -> WorkerSteps:
         """The next pass, of all workers that have a key in common."""
         start = shared.start(loader, shared.join(key, num_workers, loader.epochs_of_pass or 1))
-        return cls(loader, shared, start, worker_id=worker_id, num_workers=num_workers, next_step=worker_id)
+        return cls(loader, shared, key, start, worker_id=worker_id, num_workers=num_workers, next_step=worker_id)
 
     @classmethod
     def resume(
@@ -165,7 +180,7 @@ class WorkerSteps(Iterator[Any]):
         start = loader.place.resumed
         assert start is not None
         shared.join(key, num_workers, loader.epochs_of_pass or 1, start.first_epoch)
-        return cls(loader, shared, start, worker_id=worker_id, num_workers=num_workers, next_step=own[2])
+        return cls(loader, shared, key, start, worker_id=worker_id, num_workers=num_workers, next_step=own[2])
 
     def __next__(self) -> Any:
         step = self._next_step
@@ -186,8 +201,6 @@ class WorkerSteps(Iterator[Any]):
         return {**check_size(self._start), **dict(own)}
 
     def _note(self) -> None:
-        """Tell the others how far this worker is: in the epoch, or behind it, once it has nothing left."""
-        epoch = self._start.first_epoch
+        """Tell the others once this worker has nothing left."""
         if self._next_step >= self._num_steps:
-            epoch += self._loader.epochs_of_pass or 1
-        self._shared.end(self._worker_id, epoch)
+            self._shared.end(self._worker_id, self._key)

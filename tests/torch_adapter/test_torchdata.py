@@ -21,6 +21,8 @@ pytest.importorskip("torchdata.stateful_dataloader")
 from torch.utils.data import DataLoader, get_worker_info
 from torchdata.stateful_dataloader import StatefulDataLoader
 
+from recordio.adapters.torch_workers import SharedPlace
+
 NUM_RECORDS, BATCH_SIZE = 203, 16  # 13 steps, the last of 11 records
 
 
@@ -157,7 +159,7 @@ def late(worker_id: int) -> None:
     """Worker 1 begins when worker 0 has nothing left to do: it has told the others so in the memory that they share."""
     if worker_id == 1:
         shared = get_worker_info().dataset._shared
-        while shared.end_of(0) == 0:
+        while not shared.has_ended(0):
             time.sleep(0.01)
 
 
@@ -170,7 +172,7 @@ def test_a_pass_that_was_broken_off_is_begun_again_by_all(path: Path) -> None:
     epochs = [ids(expected) for _ in range(2)]
     shared = make()
     broken = iter(DataLoader(shared, batch_size=None, num_workers=2))
-    while shared._shared.end_of(1) == 0:
+    while not shared._shared.has_ended(1):
         time.sleep(0.01)
     del broken
     late_again = DataLoader(shared, batch_size=None, num_workers=2, worker_init_fn=late_by_time)
@@ -181,6 +183,39 @@ def test_a_pass_that_was_broken_off_is_begun_again_by_all(path: Path) -> None:
 def late_by_time(worker_id: int) -> None:
     """The second worker begins when the first one is long over."""
     time.sleep(0.7 * worker_id)
+
+
+class Overtaken(SharedPlace):
+    """What a worker sees that reads the note, and only goes on when a faster one has begun, or come to its end."""
+
+    def __init__(self, other: SharedPlace, then: Callable[[], None]) -> None:
+        self._memory, self._then = other._memory, [then]
+
+    def _note(self) -> Any:
+        found = super()._note()
+        if self._then:
+            self._then.pop()()
+        return found
+
+
+@pytest.mark.parametrize("is_over", [False, True], ids=["begun", "over"])
+@pytest.mark.parametrize("is_set", [False, True], ids=["following", "set_epoch"])
+def test_workers_agree_on_the_epoch_though_one_overtakes_the_other(is_set: bool, is_over: bool) -> None:
+    shared = SharedPlace(0, None)
+    for worker_id in range(2):
+        assert shared.join(7, 2, 1) == 0
+        shared.end(worker_id, 7)
+    if is_set:
+        shared.begin(0, None)
+    expected = 0 if is_set else 1
+
+    def overtake() -> None:
+        assert shared.join(8, 2, 1) == expected
+        if is_over:
+            shared.end(0, 8)
+
+    assert Overtaken(shared, overtake).join(8, 2, 1) == expected
+    assert shared.join(8, 2, 1) == expected and shared.epoch(1) == expected
 
 
 @pytest.mark.parametrize("is_kept", [False, True])
