@@ -43,14 +43,19 @@ class MovedPasses:
 
     Args:
         move: begins a transfer, and gives what will be there.
+        arrive: makes of that what is handed out.
         buffer_size: batches that were begun when one is handed out, besides that one.
     """
 
     def __init__(
-        self, loader: Batches | DistributedDataset, move: Callable[[Any], Any], buffer_size: int
+        self,
+        loader: Batches | DistributedDataset,
+        move: Callable[[Any], Any],
+        buffer_size: int,
+        arrive: Callable[[Any], Any] | None = None,
     ) -> None:
-        self._loader, self._move, self._buffer_size = loader, move, buffer_size
-        self._number = 0  # of the pass that was begun last; earlier ones have no say in the state any more
+        self._loader, self._move, self._buffer_size, self._arrive = loader, move, buffer_size, arrive
+        self._number = 0  # of the loader's pass that was begun last; others have no say in the state
         self._state: State | None = None  # of that pass, as long as it is not over
 
     def __iter__(self) -> Iterator[Any]:
@@ -59,23 +64,34 @@ class MovedPasses:
         Raises:
             RequestError: the last one was left before its end, and others wait for our steps.
         """
-        if self._state is not None and self._loader.loader.has_peers:
+        if self._current is not None and self._loader.loader.has_peers:
             raise abandoned()
         iterator = iter(self._loader)
-        self._number += 1
-        number, self._state = self._number, iterator.state_dict()
+        number = self._number = self._loader.loader.place.number
+        self._state = iterator.state_dict()
         begun: deque[tuple[Any, State]] = deque()
         num_left = iterator.steps_left
         try:
             with iterator:
-                for batch in iterator:
-                    begun.append((self._move(batch), iterator.state_dict()))
+                failure: Exception | None = None
+                while True:
+                    try:
+                        batch = next(iterator)
+                        begun.append((self._move(batch), iterator.state_dict()))
+                    except StopIteration:
+                        break
+                    except Exception as error:  # noqa: BLE001  raised below, after the batches in front of it
+                        failure = error
+                        break
+                    del batch
                     if len(begun) > self._buffer_size:
                         num_left = None if num_left is None else num_left - 1
-                        yield self._handed_out(number, *begun.popleft())
+                        yield self._handed_out(number, begun.popleft())
                 while begun:
                     num_left = None if num_left is None else num_left - 1
-                    yield self._handed_out(number, *begun.popleft())
+                    yield self._handed_out(number, begun.popleft())
+                if failure is not None:
+                    raise failure
             num_left = 0
         finally:
             # Over is what was handed out to its end, whether or not one more was asked for.
@@ -85,27 +101,27 @@ class MovedPasses:
     @property
     def is_over(self) -> bool:
         """Whether no pass is under way."""
-        return self._state is None
+        return self._current is None
+
+    @property
+    def _current(self) -> State | None:
+        """The state of the pass that is under way; none where an epoch or a state was set since."""
+        return self._state if self._loader.loader.place.number == self._number else None
 
     def set_epoch(self, epoch: int) -> None:
         """Make `epoch` the one that comes next."""
         self._loader.set_epoch(epoch)
-        self._forget()
 
     def state_dict(self) -> State:
         """Behind the batch that was handed out last, or in front of the next pass."""
-        return self._state or self._loader.state_dict()
+        return self._current or self._loader.state_dict()
 
     def load_state_dict(self, states: Any) -> None:
         """Go on from a state."""
         self._loader.load_state_dict(states)
-        self._forget()
 
-    def _forget(self) -> None:
-        self._number += 1
-        self._state = None
-
-    def _handed_out(self, number: int, batch: Any, state: State) -> Any:
+    def _handed_out(self, number: int, begun: tuple[Any, State]) -> Any:
+        batch, state = begun
         if number == self._number:
             self._state = state
-        return batch
+        return batch if self._arrive is None else self._arrive(batch)

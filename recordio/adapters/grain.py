@@ -1,31 +1,39 @@
-"""Grain: records as a `RandomAccessDataSource`, to be shuffled, sharded, batched and resumed by Grain itself.
+"""Grain: records, or batches, as a `RandomAccessDataSource`, to be shuffled, sharded and resumed by Grain itself.
+
+    grain.MapDataset.source(ds.to_grain()).shuffle(seed=0).batch(256)             records, which Grain batches
+    grain.MapDataset.source(ds.shuffle(seed=0).batch(256).to_grain())             batches, each read at once
 
 Spec: spec/adapters.md, section 6.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any, SupportsIndex
 
-from recordio.adapters.leaves import map_leaves
+from recordio.adapters.leaves import check_epochless, map_leaves
+from recordio.batches import Batches
 from recordio.dataset import Dataset
 from recordio.errors import RequestError
+from recordio.loading.recipe import Recipe
 from recordio.plan.view import view_digest
 
 
-def to_grain(dataset: Any) -> GrainSource:
-    """Records by number; safe from many threads, and in workers.
+def to_grain(source: Any) -> GrainSource | GrainBatches:
+    """Records by number, or batches; safe from many threads, and in workers.
 
     Raises:
-        RequestError: batched, which Grain does itself. TypeError: nothing of ours.
+        RequestError: batches without an end, or behind a state; records that follow the epoch. TypeError: nothing of
+            ours.
     """
-    if not isinstance(dataset, Dataset):
-        if hasattr(dataset, "batch_size"):
-            raise RequestError("Grain takes records, and batches them itself", advice="Leave batch out: ds.to_grain()")
-        raise TypeError(f"to_grain takes a recordio data set, not {type(dataset).__name__}")
-    return GrainSource(dataset)
+    if isinstance(source, Dataset):
+        check_epochless(source.recipe, "Grain", "grain.MapDataset.source(ds.to_grain()).shuffle(seed=0)")
+        return GrainSource(source)
+    if isinstance(source, Batches):
+        return GrainBatches(source)
+    raise TypeError(f"to_grain takes a recordio data set, or batches of one, not {type(source).__name__}")
 
 
 class GrainSource:
@@ -36,7 +44,8 @@ class GrainSource:
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
-        self._name = _name(dataset)  # made once: a copy in a worker has the same
+        # Made once: a copy in a worker has the same.
+        self._name = f"recordio.Dataset({', '.join([f'{len(dataset)} records', *_name(dataset.recipe)])})"
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -58,13 +67,55 @@ class GrainSource:
         return self._name
 
 
-def _name(dataset: Dataset) -> str:
+class GrainBatches:
+    """The batches of one pass, which begins at the epoch that the loader was at; with repeat(n), those of n epochs."""
+
+    def __init__(self, loader: Batches) -> None:
+        own, num_batches = loader.loader, loader.loader.num_steps()
+        if num_batches is None:
+            raise RequestError(
+                "Grain takes data that ends, not batches that repeat without an end",
+                advice="Say how many epochs: ds.shuffle(seed=0).batch(n).repeat(epochs).to_grain()",
+            )
+        if own.place.resumed is not None:
+            raise RequestError(
+                "the loader goes on from a state, and Grain keeps its own", advice="set_epoch(epoch) first"
+            )
+        self._loader, self._epoch, self._num_batches = own.copied(), own.place.following, num_batches
+        parts = [
+            f"{num_batches} batches of {loader.batch_size}", f"from epoch {self._epoch} on", *_name(loader.recipe),
+            *([f"repeated {loader.passes} times"] if loader.passes != 1 else []),
+        ]  # fmt: skip
+        self._name = f"recordio.Batches({', '.join(parts)})"
+
+    def __len__(self) -> int:
+        return self._num_batches
+
+    def __getitem__(self, index: SupportsIndex) -> Any:
+        number = operator.index(index)
+        number += len(self) if number < 0 else 0
+        if not 0 <= number < len(self):
+            raise IndexError(f"batch {operator.index(index)} of {len(self)} batches")
+        return self._loader.at(number, self._epoch)
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+def _name(recipe: Recipe) -> list[str]:
     """What tells these records, in this order, from others."""
-    recipe, numbers = dataset.recipe, dataset.record_numbers
-    parts = [dataset.fingerprint, f"{len(dataset)} records"]
+    numbers = recipe.view.numbers
+    parts = [recipe.reader.fingerprint.hex()]
     is_whole = isinstance(numbers, range) and numbers == range(recipe.reader.num_records)
     if recipe.after is not None or not is_whole:
         parts.append(f"view {view_digest(recipe.view, recipe.after)}")
+    if len(recipe.ordinals) < len(recipe.reader.schema.columns):
+        parts.append(f"columns {', '.join(recipe.reader.schema.columns[ordinal].name for ordinal in recipe.ordinals)}")
     if recipe.shuffle is not None:
-        parts.append(f"shuffled by {recipe.shuffle.seed}, {recipe.shuffle.mode}, {recipe.shuffle.pool}")
-    return f"recordio.Dataset({', '.join(parts)})"
+        changes = ", again each epoch" if recipe.shuffle.reshuffles else ""
+        parts.append(f"shuffled by {recipe.shuffle.seed}, {recipe.shuffle.mode}, {recipe.shuffle.pool}{changes}")
+    if recipe.repeats != 1:
+        parts.append(f"{recipe.repeats} epochs in one")
+    if recipe.maps:
+        parts.append(f"mapped by {', '.join(getattr(stage.fn, '__qualname__', 'a function') for stage in recipe.maps)}")
+    return parts

@@ -22,7 +22,7 @@ import pyarrow as pa
 from datasets import Array2D, Array3D, Array4D, Array5D, DatasetInfo, Features, IterableDataset, List, Value
 from datasets.iterable_dataset import ArrowExamplesIterable
 
-from recordio.adapters.leaves import map_leaves
+from recordio.adapters.leaves import check_epochless, map_leaves
 from recordio.arguments import whole_number
 from recordio.columns import Array
 from recordio.dataset import Dataset
@@ -86,17 +86,7 @@ def _check(dataset: Any) -> None:
     recipe = dataset.recipe
     if recipe.repeats != 1:
         raise RequestError("Hugging Face repeats records itself", advice="ds.to_hf_iterable().repeat(k)")
-    if recipe.shuffle is not None and recipe.shuffle.reshuffles:
-        raise RequestError(
-            "the order of this shuffle changes from epoch to epoch, and Hugging Face does not say which one it reads",
-            advice="Let it shuffle: ds.to_hf_iterable().shuffle(seed=0, buffer_size=10_000); or "
-            "ds.shuffle(..., reshuffle_each_iteration=False)",
-        )
-    if any(stage.rng for stage in recipe.maps):
-        raise RequestError(
-            "map with rng=True follows the epoch, and Hugging Face does not say which one it reads",
-            advice="Let it map: ds.to_hf_iterable().map(fn)",
-        )
+    check_epochless(recipe, "Hugging Face", "ds.to_hf_iterable().shuffle(seed=0, buffer_size=10_000)")
 
 
 # -- features --

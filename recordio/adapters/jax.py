@@ -33,23 +33,39 @@ def to_jax(
 
     Args:
         loader: batched by the size of a global batch, which the sharding divides.
-        sharding: of every array; its first axis is that of the batch. By default one device of this process.
+        sharding: of every array; its first axis is that of the batch. Or one device; by default one of this process.
         remainder: "pad": a last batch that is short is filled up, and every step is (batch, mask). "drop": it is left
             out; the default after drop_remainder=True.
         buffer_size: batches whose way to the devices is begun before the one in front of them is handed out; 1 by
             default.
 
     Raises:
-        RequestError: not batched, or a size that the sharding does not divide. Text, with the first batch.
+        RequestError: not batched, or a size that the sharding does not divide. Text, and integers that do not fit into
+            the 32 bits that JAX has by default, with their batch. TypeError: no sharding.
     """
+    if isinstance(loader, DistributedDataset):
+        raise RequestError(
+            "which part of a batch a process reads follows from the sharding, and this is a part already",
+            advice="Give it the whole batches: loader.to_jax(sharding)",
+        )
     check_batched(loader, "to_jax", Batches)
-    if sharding is None:
-        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    if sharding is None or isinstance(sharding, jax.Device):
+        sharding = jax.sharding.SingleDeviceSharding(sharding or jax.local_devices()[0])
+    if not isinstance(sharding, jax.sharding.Sharding):
+        raise TypeError(
+            f"to_jax takes a jax.sharding.Sharding or a device, not {type(sharding).__name__}: "
+            "NamedSharding(mesh, PartitionSpec('data')) spreads a batch over that axis of a mesh"
+        )
     if remainder not in ("pad", "drop"):
         raise RequestError(
             f"remainder is {remainder!r}: shapes would differ from step to step", advice="Use 'pad' or 'drop'"
         )
     remainder = "drop" if loader.drop_remainder else remainder
+    if remainder == "drop" and loader.recipe.on_corrupt == "skip":
+        raise RequestError(
+            "a batch that lost a damaged record would have another shape",
+            advice="Leave drop_remainder and remainder out: every step is (batch, mask) then",
+        )
     return JaxBatches(loader, sharding, remainder, buffer_size_of(loader, buffer_size))
 
 
@@ -59,6 +75,7 @@ class JaxBatches:
     def __init__(self, loader: Batches, sharding: Any, remainder: str, buffer_size: int) -> None:
         self._sharding = sharding
         self._batch_size = loader.batch_size
+        self._is_padded = remainder == "pad"
         context = part_of_process(sharding, loader.batch_size)
         self.dataset: DistributedDataset = distribute(loader, context, remainder=remainder)  # type: ignore[arg-type]
         self._passes = MovedPasses(self.dataset, self._move, buffer_size)
@@ -82,9 +99,14 @@ class JaxBatches:
         self._passes.load_state_dict(states)
 
     def _move(self, step: Any) -> Any:
-        return map_leaves(_joined(experimental_local_results(step)), self._global)
+        (own,) = experimental_local_results(step)  # a pipeline feeds one replica
+        if not self._is_padded:
+            return map_leaves(own, self._global)
+        batch, mask = own
+        return map_leaves(batch, self._global), self._global(mask)
 
-    def _global(self, local: np.ndarray[Any, Any]) -> jax.Array:
+    def _global(self, value: Any) -> jax.Array:
+        local = _numeric(value)
         shape = (self._batch_size, *local.shape[1:])
         return jax.make_array_from_process_local_data(self._sharding, local, shape)
 
@@ -100,7 +122,8 @@ def part_of_process(sharding: Any, batch_size: int) -> InputContext:
         places = sharding.devices_indices_map((batch_size,))
     except ValueError as error:
         raise RequestError(
-            f"the sharding does not divide batches of {batch_size}: {error}", advice="Choose another batch size"
+            f"the sharding does not fit batches of {batch_size}: {error}",
+            advice="It is of the first axis alone, PartitionSpec('data'), and divides the batch size",
         ) from None
     for device, (part,) in places.items():
         start, stop, _ = part.indices(batch_size)
@@ -119,15 +142,18 @@ def part_of_process(sharding: Any, batch_size: int) -> InputContext:
     return InputContext(len(different), different.index(own), len(different))
 
 
-def _joined(parts: Any) -> Any:
-    (only,) = parts  # a pipeline feeds one replica
-    return map_leaves(only, _numeric)
-
-
 def _numeric(value: Any) -> np.ndarray[Any, Any]:
     found = dense(value)
     if found.dtype == object:
         raise RequestError(
             "text is nothing that a device holds", advice="Leave it out: ds.select_columns(names)"
         )
+    narrow = jax.dtypes.canonicalize_dtype(found.dtype)
+    if narrow.itemsize < found.itemsize and found.dtype.kind in "iu" and found.size:
+        least, most, limits = int(found.min()), int(found.max()), np.iinfo(narrow)
+        if least < limits.min or most > limits.max:
+            raise RequestError(
+                f"{least if least < limits.min else most} is no {narrow}, which JAX makes of {found.dtype}",
+                advice='Let it have 64 bits: jax.config.update("jax_enable_x64", True)',
+            )
     return found

@@ -25,13 +25,20 @@ import keras
 import numpy as np
 
 from recordio.adapters.keras_callbacks import BackupCallback, EpochCallback
-from recordio.adapters.keras_distribution import Shape, distributed, of_this_process, warn_of_separate_models
+from recordio.adapters.keras_distribution import (
+    Shape,
+    check_part,
+    distributed,
+    of_this_process,
+    warn_of_separate_models,
+)
 from recordio.adapters.leaves import check_batched, dense, map_leaves
 from recordio.batches import Batches
 from recordio.distributed.dataset import DistributedDataset
 from recordio.distributed.values import experimental_local_results
 from recordio.errors import RequestError
 from recordio.loading.passes import LoaderIterator
+from recordio.structure import CONTAINERS
 
 _MOST_PARTS = 3  # (x, y, sample_weight)
 _SCATTERED = 3  # batches out of order in a pass are no accident
@@ -82,6 +89,7 @@ def to_keras(
                 f"{loader.context.num_local_replicas} replicas share this input pipeline, and fit takes one batch",
                 advice="Give loader.to_keras() the whole batches: Keras spreads them over the devices of a process",
             )
+        check_part(loader)
         _refuse_empty_parts(loader)
         own: Batches | DistributedDataset = loader
         pads = loader.loader.finisher.slot_size is not None
@@ -90,6 +98,11 @@ def to_keras(
         spec = loader.element_spec
         own = distributed(loader.with_options(**given), remainder)
         pads = isinstance(own, DistributedDataset) and own.loader.finisher.slot_size is not None
+    if not own.loader.is_regular:
+        raise RequestError(
+            "damaged records are skipped, so that an epoch may have fewer batches than fit is told",
+            advice="Convert what is left: recordio.convert(ds, path); or shuffle it here: batches are smaller then",
+        )
     warn_of_separate_models()
     chosen = (x, y, sample_weight)
     if x is None and (y is not None or sample_weight is not None):
@@ -332,10 +345,12 @@ def _weighted(batch: tuple[Any, ...], mask: np.ndarray[Any, Any]) -> tuple[Any, 
     """With sample weights that are 0 in rows which are filled up."""
     inputs, targets, *weights = batch
     kept = mask.astype(np.float32)
-    if not weights:
-        return inputs, targets, kept
-    own = weights[0]
-    return inputs, targets, own * kept.reshape((-1,) + (1,) * (own.ndim - 1)).astype(own.dtype)
+
+    def filled(own: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        found: np.ndarray[Any, Any] = own * kept.reshape((-1,) + (1,) * (own.ndim - 1)).astype(own.dtype)
+        return found
+
+    return inputs, targets, map_leaves(weights[0], filled) if weights else kept
 
 
 def _pick(record: Any, part: Any) -> Any:
@@ -347,6 +362,10 @@ def _pick(record: Any, part: Any) -> Any:
     if isinstance(part, list | tuple):
         found = [_pick(record, one) for one in part]
         return dict(zip(part, found, strict=True)) if all(isinstance(one, str) for one in part) else tuple(found)
+    if not isinstance(record, CONTAINERS):
+        raise RequestError(
+            f"a record is one value, and has no column {part!r}", advice="Leave x out; or give records a structure"
+        )
     try:
         return record[part]
     except (KeyError, IndexError, TypeError):

@@ -39,25 +39,45 @@ def distributed(loader: Batches, remainder: Any) -> Batches | DistributedDataset
         if remainder is not None:
             raise RequestError("remainder without a keras.distribution", advice="Use batch(n, drop_remainder=True)")
         return loader
-    if _num_processes() > 1 and getattr(distribution, "auto_shard_dataset", False):
-        raise RequestError(
-            "the keras.distribution wants to shard the data set itself, which Keras does for tf.data alone",
-            advice="keras.distribution.DataParallel(auto_shard_dataset=False): recordio gives each process its part",
-        )
-    from recordio.adapters.jax import part_of_process
-
-    layout = distribution.get_data_layout((loader.batch_size,))
-    context = part_of_process(layout.backend_layout, loader.batch_size)
+    context = _part(distribution, loader.batch_size)
+    _check_skipping(loader.recipe.on_corrupt, remainder or "drop")
     full = distribute(loader, context, remainder="drop" if loader.drop_remainder else remainder or "drop")
     if remainder is None and not loader.drop_remainder:
-        whole = loader.loader.num_steps()
-        if whole != full.loader.num_steps():
+        whole = loader.loader.span_steps()
+        if whole != full.loader.span_steps():
             raise RequestError(
                 f"the last batch has less than {loader.batch_size} records, which the devices of a keras.distribution "
                 "cannot share",
                 advice="Leave it out: batch(n, drop_remainder=True); or fill it up: to_keras(remainder='pad')",
             )
     return full
+
+
+def check_part(dataset: DistributedDataset) -> None:
+    """Refuse the part of another process, or steps that are not full, where a distribution is set.
+
+    Raises:
+        RequestError: the devices of this process hold other rows, or cannot share a last batch.
+    """
+    distribution = _distribution()
+    if distribution is None:
+        return
+    loader, own = dataset.loader, dataset.context
+    batch_size = loader.split.batch_size
+    wanted = _part(distribution, batch_size)
+    if (own.num_input_pipelines, own.input_pipeline_id) != (wanted.num_input_pipelines, wanted.input_pipeline_id):
+        raise RequestError(
+            f"part {own.input_pipeline_id} of {own.num_input_pipelines} of every batch, where the keras.distribution "
+            f"wants part {wanted.input_pipeline_id} of {wanted.num_input_pipelines} of this process",
+            advice="Give it the whole batches: loader.to_keras() takes this process's part by itself",
+        )
+    _check_skipping(loader.recipe.on_corrupt, loader.remainder)
+    rest = loader.recipe.num_records * (loader.recipe.repeats or 0) % batch_size
+    if loader.remainder == "empty" and (rest or loader.split.has_own_stream):
+        raise RequestError(
+            f"the last batch may have less than {batch_size} records, which no devices can share",
+            advice="recordio.distribute(loader, ..., remainder='pad') or remainder='drop'",
+        )
 
 
 def warn_of_separate_models() -> None:
@@ -72,6 +92,30 @@ def warn_of_separate_models() -> None:
             "DistributedDataParallel",
             UserWarning, stacklevel=4,
         )  # fmt: skip
+
+
+def _part(distribution: Any, batch_size: int) -> InputContext:
+    """Which part of every batch this process gives.
+
+    Raises:
+        RequestError: the devices cannot share a batch, or the distribution would shard it again.
+    """
+    if _num_processes() > 1 and getattr(distribution, "auto_shard_dataset", False):
+        raise RequestError(
+            "the keras.distribution wants to shard the data set itself, which Keras does for tf.data alone",
+            advice="keras.distribution.DataParallel(auto_shard_dataset=False): recordio gives each process its part",
+        )
+    from recordio.adapters.jax import part_of_process
+
+    return part_of_process(distribution.get_data_layout((batch_size,)).backend_layout, batch_size)
+
+
+def _check_skipping(on_corrupt: str, remainder: str) -> None:
+    if on_corrupt == "skip" and remainder != "pad":
+        raise RequestError(
+            "a batch that lost a damaged record has less rows, which the devices of a keras.distribution cannot share",
+            advice="Fill it up: to_keras(remainder='pad')",
+        )
 
 
 def _distribution() -> Any:

@@ -8,15 +8,27 @@ from typing import Any
 import numpy as np
 
 from recordio.errors import RequestError
-from recordio.structure import CONTAINERS, children, rebuild
+from recordio.loading.recipe import Recipe
+from recordio.structure import CONTAINERS, Parts, children, leaf_name, rebuild
 from recordio.values.ragged import Ragged
 
 
-def map_leaves(structure: Any, change: Callable[[Any], Any]) -> Any:
-    """The same structure with every leaf changed."""
+def map_leaves(structure: Any, change: Callable[[Any], Any], parts: Parts = ()) -> Any:
+    """The same structure with every leaf changed.
+
+    Args:
+        parts: where the structure stands in a record.
+
+    Raises:
+        RequestError: of a change, with the leaf that it was about.
+    """
     if isinstance(structure, CONTAINERS):
-        return rebuild(structure, [map_leaves(child, change) for _, child in children(structure)])
-    return change(structure)
+        return rebuild(structure, [map_leaves(child, change, (*parts, part)) for part, child in children(structure)])
+    try:
+        return change(structure)
+    except RequestError as error:
+        error.locate(column=leaf_name(parts))
+        raise
 
 
 def dense(value: Any) -> np.ndarray[Any, Any]:
@@ -40,8 +52,32 @@ def dense(value: Any) -> np.ndarray[Any, Any]:
     return np.asarray(value)
 
 
-def check_batched(loader: Any, name: str, *kinds: type) -> None:
+def check_epochless(recipe: Recipe, framework: str, shuffle: str) -> None:
+    """Refuse records that follow the epoch, where a framework reads them by their numbers and does not say which it is.
+
+    Args:
+        shuffle: how the framework shuffles itself.
+
+    Raises:
+        RequestError: a shuffle that changes from epoch to epoch, or a map with rng=True.
+    """
+    if recipe.shuffle is not None and recipe.shuffle.reshuffles:
+        raise RequestError(
+            f"the order of this shuffle changes from epoch to epoch, and {framework} does not say which one it reads",
+            advice=f"Let it shuffle: {shuffle}; or ds.shuffle(..., reshuffle_each_iteration=False)",
+        )
+    if any(stage.rng for stage in recipe.maps):
+        raise RequestError(
+            f"map with rng=True follows the epoch, and {framework} does not say which one it reads",
+            advice="Map there; or batch here, so that epochs are counted: ds.map(fn, rng=True).batch(n)",
+        )
+
+
+def check_batched(loader: Any, name: str, *kinds: type, call: str = "") -> None:
     """Refuse what is not batched.
+
+    Args:
+        call: how it is done right; by default a method of batches.
 
     Raises:
         RequestError: says to batch first. TypeError: it is nothing of ours.
@@ -49,5 +85,5 @@ def check_batched(loader: Any, name: str, *kinds: type) -> None:
     if isinstance(loader, kinds):
         return
     if hasattr(loader, "batch"):
-        raise RequestError(f"{name} takes batches", advice=f"Batch first: ds.batch(batch_size).{name}()")
+        raise RequestError(f"{name} takes batches", advice=f"Batch first: {call or f'ds.batch(batch_size).{name}()'}")
     raise TypeError(f"{name} takes a batched recordio data set, not {type(loader).__name__}")

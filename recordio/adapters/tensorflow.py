@@ -107,7 +107,13 @@ def _tensor_spec(spec: Any) -> Any:
             f"TensorFlow has no type for a column of {spec}", advice="Leave it out: ds.select_columns(names)"
         )
     is_text = spec.dtype in ("str", "bytes")
-    dtype = tf.string if is_text else tf.as_dtype(spec.dtype)
+    try:
+        dtype = tf.string if is_text else tf.as_dtype(spec.dtype)
+    except TypeError:
+        raise RequestError(
+            f"TensorFlow has no {spec.dtype}",
+            advice="Leave the column out: ds.select_columns(names); or cast it: ds.map(fn)",
+        ) from None
     inner = spec.shape[1:]
     if None not in inner:
         return tf.TensorSpec(spec.shape, dtype)

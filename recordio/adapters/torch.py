@@ -15,7 +15,7 @@ Spec: spec/adapters.md, section 4.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from torch.utils.data import Dataset as MapDataset
 from torch.utils.data import IterableDataset, Sampler, get_worker_info
 
 from recordio.adapters.ahead import MovedPasses, buffer_size_of
-from recordio.adapters.leaves import check_batched, dense, map_leaves
+from recordio.adapters.leaves import check_batched, check_epochless, dense, map_leaves
 from recordio.adapters.torch_workers import SharedPlace, WorkerSteps, pass_key
 from recordio.arguments import whole_number
 from recordio.batches import Batches
@@ -34,6 +34,7 @@ from recordio.distributed.dataset import DistributedDataset
 from recordio.distributed.values import PerReplica
 from recordio.errors import RequestError
 from recordio.plan.view import View
+from recordio.spec import ML_DTYPES
 from recordio.values.ragged import Ragged
 
 
@@ -51,14 +52,15 @@ def to_torch(
             InputOptions of what is distributed say.
 
     Raises:
-        RequestError: distributed to more than one replica on this pipeline; or device or pin_memory of single records,
-            which a DataLoader moves itself. TypeError: nothing of ours.
+        RequestError: distributed to more than one replica on this pipeline; device or pin_memory of single records,
+            which a DataLoader moves itself; or single records that follow the epoch. TypeError: nothing of ours.
     """
     if isinstance(source, Dataset):
         if device is not None or pin_memory or buffer_size is not None:
             raise RequestError(
                 "single records are not moved ahead", advice="Batch first: ds.batch(n).to_torch(device=...)"
             )
+        check_epochless(source.recipe, "a DataLoader", "DataLoader(ds.to_torch(), shuffle=True)")
         return TorchRecords(source)
     if isinstance(source, DistributedDataset) and source.context.num_local_replicas > 1:
         raise RequestError(
@@ -119,13 +121,24 @@ class TorchBatches(IterableDataset[Any]):  # type: ignore[misc]
         self.loader = loader
         self._device = device
         self._pins = (pins or (device is not None and device.type != "cpu")) and _can_pin(warn=pins)
-        self._moved = None if device is None and not self._pins else MovedPasses(loader, self._move, buffer_size)
+        self._copies: _Copies | None = None  # made where the first batch is moved: a copy in a worker has none
+        is_moved = device is not None or self._pins
+        self._moved = MovedPasses(loader, self._move, buffer_size, self._arrive) if is_moved else None
         # Workers are copies of this one, and begin an epoch together: what they count must be in one place.
         place = loader.loader.place
-        self._shared = SharedPlace(place.following, place.resumed)
+        if isinstance(place.shared, SharedPlace):  # another adapter of this loader
+            self._shared = place.shared
+            if place.following > self._shared.epoch(loader.loader.epochs_of_pass or 1):
+                self._shared.begin(place.following, None)
+        else:
+            self._shared = place.shared = SharedPlace.at(place.following, place.resumed)
         self._steps: WorkerSteps | None = None  # in a worker: of the pass that it has begun
         self._resumed: WorkerSteps | None = None  # in a worker: of the pass that comes next
         self._count = 0  # in a worker: passes that it has begun
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.loader.loader.place.shared = self._shared
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -133,17 +146,25 @@ class TorchBatches(IterableDataset[Any]):  # type: ignore[misc]
     def set_epoch(self, epoch: int) -> None:
         """Make `epoch` the one that comes next, in all workers."""
         self._passes.set_epoch(epoch)
-        self._shared.begin(epoch, None)
 
     def state_dict(self) -> dict[str, Any]:
         """Where reading stands, in the process that iterates.
 
         With num_workers=0 as `Batches.state_dict`. In a worker of a `StatefulDataLoader`: of this worker, for it alone.
+
+        Raises:
+            RequestError: workers of a DataLoader have read since the epoch or the state was set: they are ahead of the
+                loop.
         """
         if self._steps is not None:
             return self._steps.state_dict()
-        if get_worker_info() is None:
-            self._follow_workers()
+        if get_worker_info() is None and self._shared.is_read_by_workers:
+            raise RequestError(
+                "workers of a DataLoader read ahead of the loop that trains, so that what they have read is no state "
+                "of training",
+                advice="Count the steps of the loop, and ask loader.state_after(state, steps): the state that is so "
+                "many steps behind one that was taken before it; or use a StatefulDataLoader, or num_workers=0",
+            )
         return self._passes.state_dict()
 
     def load_state_dict(self, states: Any) -> None:
@@ -153,11 +174,11 @@ class TorchBatches(IterableDataset[Any]):  # type: ignore[misc]
         """
         loader, worker = self.loader.loader, get_worker_info()
         if worker is not None:
+            loader.place.shared = None  # it is this worker's state, not where all of them begin
             key = pass_key(self._count)
             self._resumed = WorkerSteps.resume(loader, self._shared, key, states, worker.id, worker.num_workers)
             return
         self._passes.load_state_dict(states)
-        self._shared.begin(loader.place.following, loader.place.resumed)
 
     def __iter__(self) -> Iterator[Any]:
         loader, worker = self.loader.loader, get_worker_info()
@@ -197,18 +218,29 @@ class TorchBatches(IterableDataset[Any]):  # type: ignore[misc]
                 self._shared.begin(place.following, None)
 
     def _follow_workers(self) -> None:
-        """Passes that workers have read are over."""
-        loader = self.loader.loader
-        epoch = self._shared.epoch(loader.epochs_of_pass or 1)
-        if epoch > loader.place.following:
+        """Passes that workers have read are over, and one that they have not read to its end is begun again."""
+        place, shared = self.loader.loader.place, self._shared
+        if not shared.is_read_by_workers:
+            return
+        epoch = shared.epoch(self.loader.loader.epochs_of_pass or 1)
+        if epoch > place.following:
             self.set_epoch(epoch)
+        else:
+            shared.begin(place.following, place.resumed)
 
     @property
     def _passes(self) -> MovedPasses | Batches | DistributedDataset:
         return self.loader if self._moved is None else self._moved
 
     def _move(self, batch: Any) -> Any:
-        return map_leaves(batch, self._move_leaf)
+        if self._device is None or self._device.type != "cuda":
+            return map_leaves(batch, self._move_leaf)
+        if self._copies is None:
+            self._copies = _Copies(self._device)
+        return self._copies.begin(lambda: map_leaves(batch, self._move_leaf))
+
+    def _arrive(self, moved: Any) -> Any:
+        return moved if self._copies is None else self._copies.end(*moved)
 
     def _move_leaf(self, value: Any) -> Any:
         found = tensor(value)
@@ -217,6 +249,36 @@ class TorchBatches(IterableDataset[Any]):  # type: ignore[misc]
         if self._pins:
             found = found.pin_memory()
         return found if self._device is None else found.to(self._device, non_blocking=True)
+
+
+class _Copies:
+    """Copies to a CUDA device beside what it computes: on a stream of their own, which computing waits for.
+
+    Source: https://docs.pytorch.org/docs/stable/notes/cuda.html, "CUDA streams".
+    """
+
+    def __init__(self, device: Any) -> None:
+        self._device, self._stream = device, torch.cuda.Stream(device)
+
+    def begin(self, copy: Callable[[], Any]) -> tuple[Any, Any]:
+        """Begin a copy: what will be there, and the event that it is."""
+        with torch.cuda.stream(self._stream):
+            found = copy()
+            done = torch.cuda.Event()
+            done.record(self._stream)
+        return found, done
+
+    def end(self, found: Any, done: Any) -> Any:
+        """What was copied, for what the current stream computes from now on."""
+        current = torch.cuda.current_stream(self._device)
+        current.wait_event(done)
+
+        def noted(value: Any) -> Any:
+            if isinstance(value, torch.Tensor):
+                value.record_stream(current)  # its memory belongs to the other stream, and is not lent again before
+            return value
+
+        return map_leaves(found, noted)
 
 
 class BatchSampler(Sampler[list[int]]):  # type: ignore[misc]
@@ -234,7 +296,9 @@ class BatchSampler(Sampler[list[int]]):  # type: ignore[misc]
     """
 
     def __init__(self, loader: Batches | DistributedDataset) -> None:
-        check_batched(loader, "BatchSampler", Batches, DistributedDataset)
+        check_batched(
+            loader, "BatchSampler", Batches, DistributedDataset, call="BatchSampler(ds.batch(batch_size))"
+        )
         self._loader = loader.loader
         recipe = self._loader.recipe
         if self._loader.split.num_slots > 1:
@@ -304,7 +368,7 @@ def tensor(value: Any) -> Any:
     """A leaf as torch has it: a tensor that shares the array's memory, text and objects as a list.
 
     Raises:
-        RequestError: rows differ in size, or some are missing.
+        RequestError: rows differ in size, or some are missing; or torch has no such type.
     """
     if isinstance(value, PerReplica):
         return tensor(value.values[0])
@@ -315,4 +379,14 @@ def tensor(value: Any) -> Any:
     if not isinstance(value, Ragged | np.ndarray):
         return value  # of a single record: text, an object, or nothing
     found = dense(value)
-    return found.tolist() if found.dtype == object else torch.from_numpy(found)
+    if found.dtype == object:
+        return found.tolist()
+    name = found.dtype.name
+    if name not in ML_DTYPES:
+        return torch.from_numpy(found)
+    own = getattr(torch, name, None)  # torch gives the names of ml_dtypes to what numpy lacks
+    if own is None:
+        raise RequestError(
+            f"torch has no {name}", advice="Leave the column out: ds.select_columns(names); or cast it: ds.map(fn)"
+        )
+    return torch.from_numpy(found.view(np.dtype(f"int{8 * found.itemsize}"))).view(own)

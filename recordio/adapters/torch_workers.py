@@ -19,25 +19,26 @@ import torch
 from torch.utils.data import get_worker_info
 
 from recordio.errors import StateError
-from recordio.loading.loader import Loader
+from recordio.loading.loader import Loader, abandoned
 from recordio.plan.mixing import Array
 from recordio.plan.state import State, check_size
 
 _NUM_WORKERS = 256  # whose end can be noted; of more of them, the others are taken to end with these
 _OWN_KEYS = ("worker", "num_workers", "next_step")
+_ODD = 0x9E3779B97F4A7C15
 _HEAD = 6  # is_resumed, first_epoch, epoch, consumed, step; which of the two notes holds
-_NOTE = 4  # key, its first epoch, workers, whether it was begun
-_Note = tuple[int, int, int, int]
+_NOTE = 5  # key, its first epoch, workers, whether it was begun, how many were begun before it
+_Note = tuple[int, int, int, int, int]
 
 
 def pass_key(count: int) -> int:
-    """What the workers of one pass have in common, and no other pass has; never 0.
+    """What the workers of one pass have in common; never 0. Another pass has it only where torch was seeded the same.
 
     Args:
         count: passes that this worker process has begun.
     """
     worker = get_worker_info()
-    return (worker.seed - worker.id + count * 0x9E3779B97F4A7C15) % (1 << 64) or 1
+    return (worker.seed - worker.id + count * _ODD) % (1 << 64) or 1
 
 
 class SharedPlace:
@@ -48,11 +49,23 @@ class SharedPlace:
     which holds, so that none is read half-written. Nothing is locked, so that a worker that is killed holds up no
     other: of two that come at once, both read the note of the last pass and both find the same; what a faster one has
     noted meanwhile counts.
+
+    A worker has ended when its last step is made, not when the loop has taken it: nobody here knows of that.
     """
 
-    def __init__(self, epoch: int, state: State | None) -> None:
-        self._memory = torch.zeros(_HEAD + 2 * _NOTE + _NUM_WORKERS, dtype=torch.int64).share_memory_()
-        self.begin(epoch, state)
+    def __init__(self, memory: torch.Tensor) -> None:
+        # A copy by pickle or deepcopy is a place of its own, which its workers share; workers are not given copies.
+        self._memory = memory.share_memory_()
+
+    @classmethod
+    def at(cls, epoch: int, state: State | None) -> SharedPlace:
+        """A new one."""
+        found = cls(torch.zeros(_HEAD + 2 * _NOTE + _NUM_WORKERS, dtype=torch.int64))
+        found.begin(epoch, state)
+        return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SharedPlace, (self._memory,)
 
     @property
     def _values(self) -> Array:
@@ -69,20 +82,36 @@ class SharedPlace:
             epoch = state.first_epoch
             self._values[1:5] = epoch, state.epoch, state.consumed, state.step or 0
         self._values[0] = state is not None
-        self._write((0, epoch, 0, 0))
+        self._write((0, epoch, 0, 0, self._note()[-1] + 1))
 
-    def join(self, key: int, num_workers: int, per_pass: int, epoch: int | None = None) -> int:
-        """The first epoch of a pass that a worker begins.
+    @property
+    def is_read_by_workers(self) -> bool:
+        """Whether workers have begun the last pass."""
+        return bool(self._note()[3])
+
+    def join(
+        self, key: int, worker_id: int, num_workers: int, per_pass: int, *, epoch: int | None = None,
+        has_peers: bool = False,
+    ) -> tuple[int, int]:  # fmt: skip
+        """Begin a pass in a worker: its first epoch, and the mark that is to be noted at its end.
 
         Args:
             epoch: what it is, where a state says so.
+            has_peers: others count on it that the pass before was read to its end.
+
+        Raises:
+            RequestError: it was not.
         """
-        found = self._following(self._note(), per_pass) if epoch is None else epoch
-        noted_key, noted_epoch, *_ = self._note()  # after the ends: a faster worker notes its pass before its end
-        if noted_key == key:
-            return noted_epoch
-        self._write((key, found, num_workers, 1))
-        return found
+        before = self._note()
+        found = self._following(before, per_pass) if epoch is None else epoch
+        noted = self._note()  # after the ends: a faster worker notes its pass before its end
+        if noted[0] == key and self._end_of(worker_id) != _mark(noted):
+            return noted[1], _mark(noted)
+        if has_peers and epoch is None and before[3] and found == before[1]:
+            raise abandoned()
+        own = key, found, num_workers, 1, before[-1] + 1
+        self._write(own)
+        return found, _mark(own)
 
     def start(self, loader: Loader, epoch: int) -> State:
         """The state at which a pass begins."""
@@ -90,32 +119,40 @@ class SharedPlace:
         here, consumed, step = place if is_resumed and first_epoch == epoch else (epoch, 0, 0)
         return loader.own_state(first_epoch=epoch, epoch=here, consumed=consumed, step=step)
 
-    def end(self, worker_id: int, key: int) -> None:
+    def end(self, worker_id: int, mark: int) -> None:
         """Note that a worker has nothing left to hand out of a pass."""
         if worker_id < _NUM_WORKERS:
-            self._values[_HEAD + 2 * _NOTE + worker_id] = key
+            self._values[_HEAD + 2 * _NOTE + worker_id] = mark
 
     def has_ended(self, worker_id: int) -> bool:
         """Whether a worker has nothing left to hand out of the pass that was begun last."""
-        key, _, _, is_begun = self._note()
-        return bool(is_begun and self._values[_HEAD + 2 * _NOTE + worker_id] == key)
+        note = self._note()
+        return bool(note[3] and self._end_of(worker_id) == _mark(note))
 
     def _following(self, note: _Note, per_pass: int) -> int:
         """First epoch of the pass behind the one of a note."""
-        key, epoch, num_workers, is_begun = note
+        _, epoch, num_workers, is_begun, _ = note
         ends = self._values[_HEAD + 2 * _NOTE :][:num_workers]
-        return epoch + per_pass if is_begun and bool((ends == key).all()) else epoch
+        return epoch + per_pass if is_begun and bool((ends == _mark(note)).all()) else epoch
+
+    def _end_of(self, worker_id: int) -> int | None:
+        return int(self._values[_HEAD + 2 * _NOTE + worker_id]) if worker_id < _NUM_WORKERS else None
 
     def _note(self) -> _Note:
         place = _HEAD + _NOTE * int(self._values[5])
-        key, epoch, num_workers, is_begun = self._values[place : place + _NOTE].tolist()
-        return key, epoch, num_workers, is_begun
+        key, epoch, num_workers, is_begun, number = self._values[place : place + _NOTE].tolist()
+        return key, epoch, num_workers, is_begun, number
 
     def _write(self, note: _Note) -> None:
         other = 1 - int(self._values[5])
         place = _HEAD + _NOTE * other
         self._values[place : place + _NOTE] = note
         self._values[5] = other
+
+
+def _mark(note: _Note) -> int:
+    """What stands for a pass, and for no other, where a worker notes its end."""
+    return (note[0] + note[-1] * _ODD) % (1 << 64) or 1
 
 
 class WorkerSteps(Iterator[Any]):
@@ -130,14 +167,14 @@ class WorkerSteps(Iterator[Any]):
         self,
         loader: Loader,
         shared: SharedPlace,
-        key: int,
+        mark: int,
         start: State,
         *,
         worker_id: int,
         num_workers: int,
         next_step: int,
     ) -> None:
-        self._loader, self._shared, self._key, self._start = loader, shared, key, start
+        self._loader, self._shared, self._mark, self._start = loader, shared, mark, start
         self._worker_id, self._num_workers, self._next_step = worker_id, num_workers, next_step
         repeats, passes = loader.recipe.repeats, loader.passes
         assert repeats is not None and passes is not None  # `TorchBatches` refuses what has no end
@@ -151,8 +188,11 @@ class WorkerSteps(Iterator[Any]):
     @classmethod
     def begin(cls, loader: Loader, shared: SharedPlace, key: int, worker_id: int, num_workers: int) -> WorkerSteps:
         """The next pass, of all workers that have a key in common."""
-        start = shared.start(loader, shared.join(key, num_workers, loader.epochs_of_pass or 1))
-        return cls(loader, shared, key, start, worker_id=worker_id, num_workers=num_workers, next_step=worker_id)
+        epoch, mark = shared.join(
+            key, worker_id, num_workers, loader.epochs_of_pass or 1, has_peers=loader.has_peers
+        )  # fmt: skip
+        start = shared.start(loader, epoch)
+        return cls(loader, shared, mark, start, worker_id=worker_id, num_workers=num_workers, next_step=worker_id)
 
     @classmethod
     def resume(
@@ -179,8 +219,8 @@ class WorkerSteps(Iterator[Any]):
         loader.load_state_dict({name: value for name, value in state.items() if name not in _OWN_KEYS})
         start = loader.place.resumed
         assert start is not None
-        shared.join(key, num_workers, loader.epochs_of_pass or 1, start.first_epoch)
-        return cls(loader, shared, key, start, worker_id=worker_id, num_workers=num_workers, next_step=own[2])
+        _, mark = shared.join(key, worker_id, num_workers, loader.epochs_of_pass or 1, epoch=start.first_epoch)
+        return cls(loader, shared, mark, start, worker_id=worker_id, num_workers=num_workers, next_step=own[2])
 
     def __next__(self) -> Any:
         step = self._next_step
@@ -203,4 +243,4 @@ class WorkerSteps(Iterator[Any]):
     def _note(self) -> None:
         """Tell the others once this worker has nothing left."""
         if self._next_step >= self._num_steps:
-            self._shared.end(self._worker_id, self._key)
+            self._shared.end(self._worker_id, self._mark)

@@ -49,8 +49,7 @@ def as_policy(value: Any) -> AutoShardPolicy:
 class InputOptions:
     """How batches come to the devices: tf.distribute's options, its defaults and its refusals.
 
-    Batches of numpy are on the host. What speaks of devices is for the adapters that put them there (`to_torch`,
-    `to_jax`).
+    Batches of numpy are on the host. What speaks of devices is for the adapter that puts them there (`to_torch`).
 
     Attributes:
         experimental_fetch_to_device: batches are begun to be moved ahead; None means True.

@@ -361,8 +361,7 @@ class Loader:
                 f"a state is what state_dict() gave, or a list of these, not {type(states).__name__}"
             )
         self._check_state(state)
-        self.place.begin(state.epoch)
-        self.place.resumed = state
+        self.place.begin(state.epoch, state)
 
     def _check_state(self, state: State) -> None:
         """Refuse the state of something else, and a place that no pass of this loader has."""

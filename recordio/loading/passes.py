@@ -9,8 +9,10 @@ Spec: spec/order.md, sections 7 to 9.
 from __future__ import annotations
 
 import os
+import sys
 import weakref
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +22,14 @@ from recordio.loading.recipe import Recipe, Share
 from recordio.metering import Totals, clock
 from recordio.plan.epoch import Span
 from recordio.plan.state import State, check_size
+
+
+class SharedWithCopies(Protocol):
+    """What copies of a loader in other processes share of its place (`recordio.adapters.torch_workers`)."""
+
+    def begin(self, epoch: int, state: State | None) -> None:
+        """Begin with an epoch, or go on from a state of it."""
+        ...
 
 
 class Planned(Protocol):
@@ -53,6 +63,7 @@ class Place:
         left: the state of that pass, once nobody holds it any more.
         is_open: that pass has neither ended nor been replaced by set_epoch or load_state_dict.
         ahead: who reads that pass ahead of the user's loop, so that what was handed out says nothing of the loop.
+        shared: is told what is set here; nothing of a copy.
     """
 
     first: int = 0
@@ -63,6 +74,7 @@ class Place:
     left: State | None = None
     is_open: bool = False
     ahead: str | None = None
+    shared: SharedWithCopies | None = None
 
     def copied(self) -> Place:
         """The place of a loader that is made of this one: where it was told to begin, not where it has come to.
@@ -78,11 +90,13 @@ class Place:
     def __reduce__(self) -> tuple[Any, ...]:
         return Place, (self.first, self.following, self.resumed)
 
-    def begin(self, epoch: int) -> None:
-        """Set the epoch of the next pass."""
+    def begin(self, epoch: int, state: State | None = None) -> None:
+        """Set the epoch of the next pass, or the state that it goes on from."""
         self.first = self.following = epoch
-        self.resumed, self.is_open, self.left, self.ahead = None, False, None, None
+        self.resumed, self.is_open, self.left, self.ahead = state, False, None, None
         self.number += 1  # passes that are under way have no say any more
+        if self.shared is not None:
+            self.shared.begin(epoch, state)
 
 
 @dataclass(slots=True)
@@ -124,6 +138,8 @@ class LoaderIterator(Iterator[Any]):
             loader, self._progress, self.totals, self._first_epoch, consumed=self._consumed, first_step=self._step
         )
         self._process_id = os.getpid()
+        # Before modules are taken apart at the end of the process; what closes threads could not run any more then.
+        self._closing = weakref.finalize(self, _close_at_last, self._lists, self._process_id)
 
     def __iter__(self) -> LoaderIterator:
         return self
@@ -207,8 +223,10 @@ class LoaderIterator(Iterator[Any]):
         assert span.num_steps is not None
         return max(0, span.num_steps - done) + max(0, loader.passes - number - 1) * (loader.span_steps() or 0)
 
-    def __del__(self) -> None:
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # A loop that was left by `break` drops its iterator; where it stood is asked of the loader then.
+        if is_finalizing():
+            return
         place = getattr(self, "_loader", None) and self._loader.place
         if place and place.number == getattr(self, "_number", None):
             self._note_epochs()
@@ -267,14 +285,22 @@ class LoaderIterator(Iterator[Any]):
         """Stop what is under way; nothing more comes, and the state stays what it is."""
         self._is_closed = True
         self._put_away()
-        if self._process_id == os.getpid():
+        if self._closing.alive and self._process_id == os.getpid():
             self._lists.close()
+            self._closing.detach()
 
     def __enter__(self) -> LoaderIterator:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _close_at_last(lists: Generator[Ready], process_id: int) -> None:
+    """Close what nobody holds any more, or what is still read when the process ends."""
+    if os.getpid() == process_id:
+        with suppress(ValueError):  # by a thread, which ends with the process
+            lists.close()
 
 
 def _lists(

@@ -34,6 +34,13 @@ def main(path, port, process, num_processes):
             loader.to_keras(x="x", y="y")
         except recordio.RequestError as error:
             refused.append(str(error))
+    for part in (recordio.distribute(loader, recordio.InputContext(3, 1, 3), remainder="pad"), recordio.distribute(
+        loader, recordio.InputContext(num_processes, process, num_processes)
+    )):  # fmt: skip
+        try:
+            part.to_keras(x="x", y="y")
+        except recordio.RequestError as error:
+            refused.append(str(error))
     train = loader.to_keras(x="x", y="y", remainder="pad")
     keras.utils.set_random_seed(1)
     model = keras.Sequential([keras.layers.Dense(1, kernel_initializer="ones")])

@@ -97,11 +97,31 @@ def test_another_data_set_is_refused_by_grain(path: Path, tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="data source in checkpoint"):
         iter(loader(tmp_path / "other", 0)).set_state(state)
     ds = recordio.open(path)
-    shown = [ds, ds[:50], ds[50:100], ds.subset([3, 1, 4]), ds.shuffle(seed=1), ds.shuffle(seed=2)]
-    names = [repr(one.to_grain()) for one in shown]
+
+    def shown() -> list[Any]:
+        fixed = (ds.shuffle(seed=seed, reshuffle_each_iteration=False) for seed in (1, 2))
+        batched = [ds.take(96).batch(10).repeat(2), ds.take(96).repeat(2).batch(10), ds.shuffle(seed=1).batch(10)]
+        return [
+            ds, ds[:50], ds[50:100], ds.subset([3, 1, 4]), *fixed, ds.select_columns("id"), ds.repeat(2), ds.map(twice),
+            *batched,
+        ]  # fmt: skip
+
+    names = [repr(one.to_grain()) for one in shown()]
     assert len(set(names)) == len(names) and all(ds.fingerprint in name for name in names)
-    again = [ds, ds[:50], ds[50:100], ds.subset([3, 1, 4]), ds.shuffle(seed=1), ds.shuffle(seed=2)]
-    assert [repr(one.to_grain()) for one in again] == names
+    assert [repr(one.to_grain()) for one in shown()] == names
+
+
+def twice(record: Any) -> Any:
+    return {name: value * 2 for name, value in record.items()}
+
+
+def test_records_that_follow_the_epoch_are_refused(path: Path) -> None:
+    """Grain asks for numbers, of no epoch."""
+    ds = recordio.open(path)
+    with pytest.raises(recordio.RequestError, match="Grain does not say which"):
+        ds.shuffle(seed=1).to_grain()
+    with pytest.raises(recordio.RequestError, match="map with rng=True"):
+        ds.map(lambda record, rng: record, rng=True).to_grain()
 
 
 def test_a_source_is_a_value(path: Path) -> None:
@@ -150,3 +170,54 @@ def test_many_threads_read_the_same_source(path: Path) -> None:
     record = source[5]
     scribble(record)
     assert source[5]["image"].tolist() == expected[5]
+
+
+def pipeline(path: Path, num_workers: int, shard: int = 0, num_shards: int = 1) -> Any:
+    """Batches of two of our epochs, in our order, dealt out and prefetched by Grain."""
+    source = recordio.open(path).shuffle(seed=5).batch(10).repeat(2).to_grain()
+    found = grain.MapDataset.source(source)[shard::num_shards].to_iter_dataset()
+    return found.mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers)) if num_workers else found
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_batches_are_those_of_the_loader(path: Path, num_workers: int) -> None:
+    """Epoch by epoch, and from a state of Grain's on."""
+    own = recordio.open(path).shuffle(seed=5).batch(10)
+    expected = [batch["id"].tolist() for _ in range(2) for batch in own]
+    iterator = iter(pipeline(path, num_workers))
+    seen = [next(iterator)["id"].tolist() for _ in range(13)]  # in the second epoch
+    state = iterator.get_state()
+    assert seen + [batch["id"].tolist() for batch in iterator] == expected
+    again = iter(pipeline(path, num_workers))
+    again.set_state(state)
+    assert [batch["id"].tolist() for batch in again] == expected[13:]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_batches_are_dealt_out_by_grain(path: Path, world_size: int) -> None:
+    parts = [ids(pipeline(path, 0, rank, world_size)) for rank in range(world_size)]
+    assert sorted(number for part in parts for number in part) == sorted(2 * list(range(NUM_RECORDS)))
+
+
+def test_batches_are_values(path: Path) -> None:
+    """Whatever becomes of the loader that they were made of, and of what was handed out."""
+    own = recordio.open(path).shuffle(seed=5).batch(10)
+    own.set_epoch(3)
+    source = own.to_grain()
+    expected = [batch["id"].tolist() for batch in own]
+    assert own.state_dict()["epoch"] == 4 and len(source) == len(expected) == 11
+    again = pickle.loads(pickle.dumps(source))
+    scribble(source[2])
+    assert [source[number]["id"].tolist() for number in range(11)] == expected
+    assert again[-1]["id"].tolist() == expected[-1] and repr(again) == repr(source)
+    with pytest.raises(IndexError, match="batch 11 of 11"):
+        source[11]
+    names = {repr(one.to_grain()) for one in (own, recordio.open(path).batch(10), recordio.open(path).batch(5))}
+    assert len(names) == 3 and repr(source) not in names
+    with pytest.raises(recordio.RequestError, match="Say how many epochs"):
+        own.repeat().to_grain()
+    own.load_state_dict(own.state_dict())
+    with pytest.raises(recordio.RequestError, match="goes on from a state"):
+        own.to_grain()
+    with pytest.raises(TypeError, match="not DistributedDataset"):
+        recordio.distribute(own).to_grain()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import recordio
-from tests.laws.data_sets import fresh_directory
+from tests.laws.data_sets import damage_shard, fresh_directory
 
 datasets = pytest.importorskip("datasets")
 torch = pytest.importorskip("torch")
@@ -208,10 +208,7 @@ def test_damage_is_raised_where_it_is_met(path: Path, tmp_path: Path) -> None:
     import shutil
 
     shutil.copytree(path, tmp_path / "set")
-    shard = sorted((tmp_path / "set").glob("*.rio"))[2]
-    contents = bytearray(shard.read_bytes())
-    contents[len(contents) // 2] ^= 1
-    shard.write_bytes(contents)
+    shard = damage_shard(tmp_path / "set", 2)
     with pytest.raises(recordio.DataError, match=shard.name):
         list(recordio.open(tmp_path / "set").to_hf_iterable())
     ds = recordio.open(tmp_path / "set", on_corrupt="skip")

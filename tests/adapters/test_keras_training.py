@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import socket
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 import recordio
-from tests.laws.data_sets import fresh_directory
+from tests.laws.data_sets import damage_shard, fresh_directory
+from tests.laws.processes import ROOT, run_together
 
-HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
+HERE = Path(__file__).parent
 NUM_RECORDS = 203  # 29 batches of 7; six of 32 and one of 11
 
 
@@ -99,35 +100,58 @@ def test_a_backup_of_another_order_is_refused(path: Path, tmp_path: Path) -> Non
 def test_two_processes_of_a_distribution_train_as_one(path: Path) -> None:
     """Two processes with two devices each see every record once, and have the losses and weights of one process."""
     alone, _ = run("keras_process.py", path, 0, 0, 1, XLA_FLAGS="--xla_force_host_platform_device_count=4")
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    variables = environment(XLA_FLAGS="--xla_force_host_platform_device_count=2")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(HERE / "keras_process.py"), str(path), str(port), str(number), "2"],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables,
-        )
-        for number in range(2)
-    ]  # fmt: skip
-    try:
-        ended = [process.communicate(timeout=150) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], ended[0][1][-2000:] + ended[1][1][-2000:]
-    first, second = (json.loads(output.strip().splitlines()[-1]) for output, _ in ended)
+    devices = "--xla_force_host_platform_device_count=2"
+    first, second = run_together(HERE / "keras_process.py", path, 2, XLA_FLAGS=devices)
     assert first["steps"] == second["steps"] == alone["steps"] == 14
     np.testing.assert_allclose(first["losses"], alone["losses"], rtol=1e-5)
     np.testing.assert_allclose(first["weights"], alone["weights"], rtol=1e-5)
     together = [a + b for a, b in zip(first["seen"], second["seen"], strict=True)]
     assert together == alone["seen"]
     assert sorted(number for step in together for number in step) == list(range(NUM_RECORDS))
-    # It would be sharded twice; its last batch cannot be shared; the distribution is another one.
-    for text, words in zip(
-        first["refused"], ("wants to shard", "last batch has less than 32", "another one than when"), strict=True
-    ):
+    # It would be sharded twice; its last batch cannot be shared; it is another's part; the distribution is another one.
+    expected = "wants to shard", "has less than 32", "part 1 of 3", "may have less than 32", "another one than when"
+    for text, words in zip(first["refused"], expected, strict=True):
         assert words in text
+
+
+REFUSED = """
+import sys, keras, numpy as np, recordio
+path, damaged = sys.argv[1:]
+ds = recordio.open(path)
+torn = recordio.open(damaged, on_corrupt="skip")
+values = recordio.from_tensor_slices(np.zeros(9))
+
+def refused(words, make):
+    try:
+        make()
+    except recordio.RequestError as error:
+        assert words in str(error), error
+    else:
+        raise AssertionError(words)
+
+refused("a record is one value, and has no column 0", lambda: values.batch(3).to_keras(x=0))
+refused("fewer batches than fit is told", lambda: torn.batch(7).to_keras(x="x", y="y"))
+shuffled = torn.shuffle(seed=0).batch(7).to_keras(x="id", y="y")
+assert 0 < sum(len(shuffled[number][0]) for number in range(shuffled.num_batches)) < len(torn)
+keras.distribution.set_distribution(keras.distribution.DataParallel())
+refused("less than 32 records", lambda: ds.batch(32).repeat().to_keras(x="x", y="y"))
+refused("less rows", lambda: torn.batch(32, drop_remainder=True).to_keras(x="x", y="y"))
+ones = ds.map(lambda one: {**one, "label": one["label"] + 1}).batch(32)
+weighted = ones.to_keras(x="x", y="y", sample_weight=["label"], remainder="pad")
+assert weighted[6][2]["label"].tolist() == [1.0] * 11 + [0.0] * 21
+print("done")
+"""
+
+
+def test_what_keras_cannot_be_given_is_refused(path: Path, tmp_path: Path) -> None:
+    """By an error that says what to do."""
+    shutil.copytree(path, tmp_path / "set")
+    damage_shard(tmp_path / "set", 2, place=0.2)
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSED, str(path), str(tmp_path / "set")], capture_output=True, text=True, timeout=100,
+        env=environment(KERAS_BACKEND="jax", XLA_FLAGS="--xla_force_host_platform_device_count=4"),
+    )  # fmt: skip
+    assert done.stdout == "done\n", done.stderr[-2000:]
 
 
 WARNING = """

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 import recordio
+from recordio.spec import numpy_dtype
+from tests.laws.data_sets import damage_shard
 
 tf = pytest.importorskip("tensorflow")
 
@@ -321,11 +323,7 @@ def test_nobody_can_change_what_is_read_later(mixed: Path, name: str) -> None:
 
 def test_damage_is_located_or_skipped_through_tf_data(numbered: Path) -> None:
     """The words of our error are in TensorFlow's: which file, which chunk; what is skipped makes the pass shorter."""
-    shard = sorted(numbered.glob("*.rio"))[1]
-    good = shard.read_bytes()
-    damaged = bytearray(good)
-    damaged[len(good) // 2] ^= 1
-    shard.write_bytes(damaged)
+    shard = damage_shard(numbered, 1)
     with pytest.raises(tf.errors.OpError) as caught:
         list(recordio.open(numbered).batch(8).to_tf())
     assert shard.name in str(caught.value) and "chunk" in str(caught.value)
@@ -335,3 +333,11 @@ def test_damage_is_located_or_skipped_through_tf_data(numbered: Path) -> None:
         records = [number for batch in found for number in batch["id"].numpy().tolist()]
         (lost,) = skipping.lost
         assert sorted(records) == [*range(lost.start), *range(lost.stop, NUM_RECORDS)]
+
+
+def test_what_tensorflow_has_no_type_for_is_said(tmp_path: Path) -> None:
+    """By the name of its column, before anything is read."""
+    values = np.zeros((4, 2), numpy_dtype("float8_e3m4"))
+    recordio.convert(recordio.from_tensor_slices({"small": values}), tmp_path / "set")
+    with pytest.raises(recordio.RequestError, match=r"no float8_e3m4.*column 'small'"):
+        recordio.open(tmp_path / "set").batch(2).to_tf()

@@ -21,7 +21,7 @@ EXAMPLES = ROOT / "tools" / "examples"
 MAX_LINES = 60
 MAX_RUN_S = 120  # of a process; alone the slowest takes about 10
 LEAST_ACCURACY = 0.95
-NUM_EPOCH_STEPS = 94  # 6,000 records in batches of 64
+NUM_EPOCHS, NUM_EPOCH_STEPS = 20, 23  # 1,440 records in batches of 64
 
 
 def start(*command: str, **variables: str) -> subprocess.Popen[str]:
@@ -106,14 +106,14 @@ RUNS: dict[str, tuple[Callable[[str, str], str], list[str]]] = {
     "torch_ddp": (
         torch_ddp,
         [
-            f"resumed after step 130, at {(130 - NUM_EPOCH_STEPS) * 64} records of its epoch",
-            f"1 processes, {4 * NUM_EPOCH_STEPS} steps",
+            f"resumed after step 130, at {130 % NUM_EPOCH_STEPS * 64} records of its epoch",
+            f"1 processes, {NUM_EPOCHS * NUM_EPOCH_STEPS} steps",
         ],
     ),
     "jax_sharded": (jax, ["4 devices"]),
     "tf_multi_worker": (tensorflow, ["2 workers"]),
     "grain_loader": (grain, ["grain: test accuracy"]),
-    "lightning_ddp": (lightning, ["130 steps", f"{4 * NUM_EPOCH_STEPS} steps"]),
+    "lightning_ddp": (lightning, ["130 steps", f"{NUM_EPOCHS * NUM_EPOCH_STEPS} steps"]),
     "huggingface": (huggingface, ["huggingface: test accuracy"]),
 }
 
@@ -125,7 +125,7 @@ def printed(
     """What the selected runs print: two of them at a time, in the order of the tests."""
     selected = {item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")}
     with fresh_directory() as directory, ThreadPoolExecutor(2) as pool:
-        data = str(directory / "glyphs")
+        data = str(directory / "digits")
         yield {
             name: pool.submit(job, data, str(tmp_path_factory.mktemp(name)))
             for name, (job, _) in RUNS.items()
@@ -146,7 +146,7 @@ def test_an_example_learns(printed: dict[str, Future[str]], name: str) -> None:
 
 def test_all_examples_are_run() -> None:
     """Each script by one of the runs, if it is no module of the others."""
-    scripts = {path.stem for path in EXAMPLES.glob("*.py")} - {"glyphs"}
+    scripts = {path.stem for path in EXAMPLES.glob("*.py")} - {"digits_data"}
     assert scripts == {name.replace("keras-", "keras_fit-").partition("-")[0] for name in RUNS}
 
 
@@ -161,10 +161,10 @@ def test_an_example_is_read_at_a_glance(script: Path) -> None:
 @pytest.mark.timeout(MAX_RUN_S + 20)
 def test_several_processes_may_make_the_data_set(tmp_path: Path) -> None:
     """At once: all read the same records, and nothing is left of the others' work."""
-    code = "import sys, glyphs; print(glyphs.open_glyphs(sys.argv[1])[0].fingerprint)"
+    code = "import sys, digits_data; print(digits_data.open_digits(sys.argv[1])[0].fingerprint)"
     makers = [
-        start("-c", code, str(tmp_path / "glyphs"), PYTHONPATH=f"{ROOT}:{EXAMPLES}")
+        start("-c", code, str(tmp_path / "digits"), PYTHONPATH=f"{ROOT}:{EXAMPLES}")
         for _ in range(3)
     ]  # fmt: skip
     assert len(set(outputs(*makers))) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["glyphs"]
+    assert [path.name for path in tmp_path.iterdir()] == ["digits"]

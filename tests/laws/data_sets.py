@@ -293,6 +293,15 @@ def same_batch_leaf(column: Column, rows: list[Any], leaf: Any) -> bool:
 # -- scribbling --
 
 
+def damage_shard(directory: Path, number: int, place: float = 0.5) -> Path:
+    """Flip a bit of a shard, in the middle or at another part of its length, and give its path."""
+    shard = sorted(directory.glob("*.rio"))[number]
+    contents = bytearray(shard.read_bytes())
+    contents[int(len(contents) * place)] ^= 1
+    shard.write_bytes(contents)
+    return shard
+
+
 def scribble(leaf: Any) -> None:
     """Overwrite everything that a result holds, in place."""
     if isinstance(leaf, dict):

@@ -477,6 +477,33 @@ def test_ctrl_c_ends_promptly(path: Path, tmp_path: Path, processes: str) -> Non
     assert time.monotonic() - started < (15 if processes == "1" else 45)
 
 
+STILL_READING = """
+import sys
+import recordio
+def same(found):
+    return found
+if __name__ == "__main__":
+    ds = recordio.open(sys.argv[1])
+    left = []
+    for loader in (ds.batch(7), ds.shuffle(seed=0).batch(7), ds.shuffle(seed=0, mode="pooled").map(same).batch(7)):
+        for processes in (False, True):
+            left.append(iter(loader.with_options(workers=2, use_multiprocessing=processes)))
+            next(left[-1])
+    print("at the end", flush=True)
+"""
+
+
+def test_a_process_may_end_while_it_reads(path: Path, tmp_path: Path) -> None:
+    """At once, and without a word."""
+    script = tmp_path / "script.py"
+    script.write_text(STILL_READING)
+    done = subprocess.run(
+        [sys.executable, str(script), str(path)], capture_output=True, text=True, timeout=60,
+        env=os.environ | {"PYTHONPATH": str(Path(recordio.__file__).parents[1])},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "at the end\n", "")
+
+
 def test_loaders_travel(path: Path) -> None:
     """To another process or back: what they read and where they are, in a few kilobytes, without what they hold."""
     loader = ORDERS["exact"](recordio.open(path)).batch(64)

@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import recordio
-from tests.laws.data_sets import fresh_directory
 
 pytest.importorskip("torch")
 pytest.importorskip("torchdata.stateful_dataloader")
@@ -23,14 +20,6 @@ from tests.torch_adapter import lightning_fit  # it imports all of them
 ROOT = Path(__file__).parents[2]
 NUM_RECORDS, NUM_EPOCHS = 203, 3  # seven steps an epoch
 MAX_RUN_S = 120  # alone it takes about 10
-
-
-@pytest.fixture(scope="module")
-def path() -> Iterator[Path]:
-    with fresh_directory() as directory:
-        records = recordio.from_tensor_slices({"id": np.arange(NUM_RECORDS)})
-        recordio.convert(records, directory / "set", num_shards=3, chunk_size=300)
-        yield directory / "set"
 
 
 def seen(directory: Path) -> list[list[int]]:

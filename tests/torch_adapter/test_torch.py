@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +12,16 @@ import numpy as np
 import pytest
 
 import recordio
-from tests.laws.data_sets import fresh_directory
 
 torch = pytest.importorskip("torch")
 
 from torch.utils.data import DataLoader, RandomSampler  # noqa: E402  after the check that it is there
 
+from recordio.adapters.ahead import MovedPasses  # noqa: E402
 from recordio.adapters.torch import BatchSampler, TorchRecords  # noqa: E402
+from recordio.spec import numpy_dtype  # noqa: E402
 
 NUM_RECORDS = 203
-
-
-@pytest.fixture(scope="module")
-def path() -> Iterator[Path]:
-    with fresh_directory() as directory:
-        records = {
-            "id": np.arange(NUM_RECORDS),
-            "image": np.arange(NUM_RECORDS * 4, dtype=np.uint8).reshape(-1, 2, 2) % 251,
-        }
-        recordio.convert(recordio.from_tensor_slices(records), directory / "set", num_shards=3, chunk_size=300)
-        yield directory / "set"
 
 
 def ids(batches: Any) -> list[int]:
@@ -124,10 +116,28 @@ def test_what_torch_has_no_type_for_is_said(tmp_path: Path) -> None:
     spec = {"words": recordio.TensorSpec((), "str"), "values": recordio.TensorSpec((None,), "int64")}
     recordio.convert(lambda: iter(rows), tmp_path / "set", output_signature=spec)
     ds = recordio.open(tmp_path / "set")
-    with pytest.raises(recordio.RequestError, match="padded_batch"):
+    with pytest.raises(recordio.RequestError, match=r"column 'values'.*padded_batch"):
         next(iter(ds.batch(5).to_torch()))
     batch = next(iter(ds.padded_batch(5).to_torch()))
     assert batch["values"].shape == (5, 4) and batch["words"][2] == "abab"
+
+
+def test_small_floats_are_torchs_own(tmp_path: Path) -> None:
+    """bfloat16 and float8, bit by bit, batched, moved and as single records; of those that torch lacks, its name."""
+    names = ["bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e3m4"]
+    values = np.linspace(-2, 2, 12).reshape(4, 3)
+    records = {name: values.astype(numpy_dtype(name)) for name in names}
+    recordio.convert(recordio.from_tensor_slices(records), tmp_path / "set")
+    ds = recordio.open(tmp_path / "set")
+    known = ds.select_columns(names[:3])
+    batch = next(iter(known.batch(4).to_torch()))
+    for name in names[:3]:
+        assert batch[name].dtype == getattr(torch, name)
+        assert batch[name].float().tolist() == records[name].astype(np.float32).tolist()
+        assert known.to_torch()[2][name].float().tolist() == batch[name][2].float().tolist()
+        assert next(iter(known.batch(4).to_torch(device="cpu")))[name].dtype == batch[name].dtype
+    with pytest.raises(recordio.RequestError, match=r"torch has no float8_e3m4.*column 'float8_e3m4'"):
+        next(iter(ds.batch(4).to_torch()))
 
 
 @pytest.mark.parametrize("buffer_size", [0, 1, 3, 100])
@@ -241,8 +251,34 @@ def test_a_sampler_of_some_records_and_its_refusals(path: Path) -> None:
         BatchSampler(some.map(lambda record, rng: record, rng=True).batch(10))
     with pytest.raises(recordio.RequestError, match="without an end"):
         BatchSampler(some.batch(10).repeat())
-    with pytest.raises(recordio.RequestError, match="Batch first"):
+    with pytest.raises(recordio.RequestError, match=r"Batch first: BatchSampler\(ds.batch"):
         BatchSampler(some)
+
+
+def test_records_that_follow_the_epoch_are_refused(path: Path) -> None:
+    """Read by their number, they would be those of one epoch for ever."""
+    ds = recordio.open(path)
+    with pytest.raises(recordio.RequestError, match="a DataLoader does not say"):
+        ds.shuffle(seed=1).to_torch()
+    with pytest.raises(recordio.RequestError, match="map with rng=True"):
+        ds.map(lambda record, rng: record, rng=True).to_torch()
+    fixed = ds.shuffle(seed=1, reshuffle_each_iteration=False)
+    assert [one["id"] for one in fixed.to_torch()] == [one["id"] for one in fixed]
+
+
+def test_a_process_may_end_while_batches_are_moved(path: Path) -> None:
+    """Without a word."""
+    code = (
+        "import sys, recordio\n"
+        "loader = recordio.open(sys.argv[1]).batch(9)\n"
+        "left = [iter(loader.to_torch(**options)) for options in ({}, {'device': 'cpu'})]\n"
+        "print(*(next(one)['id'].tolist() == list(range(9)) for one in left))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=100,
+        env=os.environ | {"PYTHONPATH": str(Path(recordio.__file__).parents[1])},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True True\n", "")
 
 
 def test_states_of_what_is_moved_ahead_in_hard_cases(path: Path) -> None:
@@ -255,11 +291,23 @@ def test_states_of_what_is_moved_ahead_in_hard_cases(path: Path) -> None:
             raise ValueError("damaged")
         return record
 
-    fails_at = int(make()[3]["id"][0])
+    fails_at = int(make()[0]["id"][0])
     failed = recordio.open(path).shuffle(seed=5).map(failing).batch(16).to_torch(device="cpu", buffer_size=3)
     with pytest.raises(ValueError, match="damaged"):
         next(iter(failed))
     assert failed.state_dict()["consumed"] == 0
+
+    def move(batch: Any) -> Any:
+        if fails_at in batch["id"].tolist():
+            raise ValueError("too large")
+        return batch
+
+    fails_at = int(make()[5]["id"][0])
+    moved, seen = MovedPasses(make(), move, 3), 0
+    with pytest.raises(ValueError, match="too large"):
+        for _ in moved:
+            seen += 1
+    assert seen == 5 and moved.state_dict()["consumed"] == 5 * 16
 
     twice = make().to_torch(device="cpu", buffer_size=2)
     first, second = iter(twice), iter(twice)

@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import recordio
 from recordio.errors import StateError
-from tests.laws.data_sets import fresh_directory
 
 pytest.importorskip("torch")
 pytest.importorskip("torchdata.stateful_dataloader")
 
+import torch
 from torch.utils.data import DataLoader, get_worker_info
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from recordio.adapters.torch_workers import SharedPlace
 
 NUM_RECORDS, BATCH_SIZE = 203, 16  # 13 steps, the last of 11 records
-
-
-@pytest.fixture(scope="module")
-def path() -> Iterator[Path]:
-    with fresh_directory() as directory:
-        records = recordio.from_tensor_slices({"id": np.arange(NUM_RECORDS)})
-        recordio.convert(records, directory / "set", num_shards=3, chunk_size=300)
-        yield directory / "set"
 
 
 def one_epoch(path: Path) -> Any:
@@ -177,7 +169,7 @@ def test_a_pass_that_was_broken_off_is_begun_again_by_all(path: Path) -> None:
     del broken
     late_again = DataLoader(shared, batch_size=None, num_workers=2, worker_init_fn=late_by_time)
     assert [ids(late_again) for _ in range(2)] == epochs
-    assert shared.state_dict()["epoch"] == 2
+    assert ids(shared) == ids(expected)
 
 
 def late_by_time(worker_id: int) -> None:
@@ -200,22 +192,96 @@ class Overtaken(SharedPlace):
 
 @pytest.mark.parametrize("is_over", [False, True], ids=["begun", "over"])
 @pytest.mark.parametrize("is_set", [False, True], ids=["following", "set_epoch"])
-def test_workers_agree_on_the_epoch_though_one_overtakes_the_other(is_set: bool, is_over: bool) -> None:
-    shared = SharedPlace(0, None)
+@pytest.mark.parametrize("key", [7, 8], ids=["same seed", "another seed"])
+def test_workers_agree_on_the_epoch_though_one_overtakes_the_other(is_set: bool, is_over: bool, key: int) -> None:
+    shared = SharedPlace.at(0, None)
     for worker_id in range(2):
-        assert shared.join(7, 2, 1) == 0
-        shared.end(worker_id, 7)
+        epoch, mark = shared.join(7, worker_id, 2, 1)
+        assert epoch == 0
+        shared.end(worker_id, mark)
     if is_set:
         shared.begin(0, None)
     expected = 0 if is_set else 1
 
     def overtake() -> None:
-        assert shared.join(8, 2, 1) == expected
+        epoch, mark = shared.join(key, 0, 2, 1)
+        assert epoch == expected
         if is_over:
-            shared.end(0, 8)
+            shared.end(0, mark)
 
-    assert Overtaken(shared, overtake).join(8, 2, 1) == expected
-    assert shared.join(8, 2, 1) == expected and shared.epoch(1) == expected
+    epoch, mark = Overtaken(shared, overtake).join(key, 1, 2, 1)
+    assert epoch == shared.epoch(1) == expected
+    shared.end(1, mark)
+    assert shared.epoch(1) == expected + is_over
+
+
+def epochs_of(path: Path, count: int) -> list[list[list[int]]]:
+    alone = recordio.open(path).shuffle(seed=5).batch(16)
+    return [[batch["id"].tolist() for batch in alone] for _ in range(count)]
+
+
+def in_workers(batches: Any, **options: Any) -> Any:
+    return DataLoader(batches, batch_size=None, num_workers=2, multiprocessing_context="fork", **options)
+
+
+def test_what_workers_read_is_no_state_of_the_loop(path: Path) -> None:
+    """They are ahead of it; the state is found by counting."""
+    loader = recordio.open(path).shuffle(seed=5).batch(16)
+    shared, start = loader.to_torch(), loader.state_dict()
+    steps = iter(in_workers(shared))
+    seen = [next(steps)["id"].tolist() for _ in range(5)]
+    with pytest.raises(recordio.RequestError, match="ahead of the loop"):
+        shared.state_dict()
+    state = loader.state_after(start, 5)
+    loader.load_state_dict(state)
+    assert shared.state_dict() == state
+    assert seen + ids(in_workers(shared)) == epochs_of(path, 1)[0]
+
+
+def test_what_is_set_on_the_loader_holds_for_workers(path: Path) -> None:
+    """As it does without them; and one adapter of a loader goes on where another one ended."""
+    epochs = epochs_of(path, 5)
+    loader = recordio.open(path).shuffle(seed=5).batch(16)
+    shared = loader.to_torch()
+    loader.set_epoch(2)
+    assert ids(in_workers(shared)) == epochs[2]
+    assert [ids(in_workers(loader.to_torch())) for _ in range(2)] == epochs[3:]
+    assert ids(in_workers(shared)) == ids(recordio_epoch(path, 5))
+
+
+def recordio_epoch(path: Path, epoch: int) -> Any:
+    loader = recordio.open(path).shuffle(seed=5).batch(16)
+    loader.set_epoch(epoch)
+    return loader.to_torch()
+
+
+def test_epochs_go_on_though_torch_is_seeded_the_same(path: Path) -> None:
+    shared, epochs = recordio_epoch(path, 0), []
+    for _ in range(3):
+        torch.manual_seed(0)
+        epochs.append(ids(in_workers(shared)))
+    assert epochs == epochs_of(path, 3)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_a_copy_counts_epochs_of_its_own(path: Path, copied: Callable[[Any], Any]) -> None:
+    shared = recordio_epoch(path, 0)
+    other = copied(shared)
+    assert [ids(in_workers(other)) for _ in range(2)] == epochs_of(path, 2)
+    other.loader.set_epoch(0)
+    assert ids(in_workers(other)) == epochs_of(path, 1)[0] == ids(in_workers(shared))
+
+
+def test_a_part_that_was_broken_off_says_so_in_workers_too(path: Path) -> None:
+    """Other pipelines may be in another epoch: the next one has to be set."""
+    part = recordio.distribute(one_epoch(path), recordio.InputContext(2, 0, 2)).to_torch()
+    broken = iter(in_workers(part, prefetch_factor=1))
+    next(broken)
+    del broken
+    with pytest.raises(recordio.RequestError, match="not read to its end"):
+        next(iter(in_workers(part)))
+    part.set_epoch(0)
+    assert len(ids(in_workers(part))) == 13
 
 
 @pytest.mark.parametrize("is_kept", [False, True])
@@ -235,7 +301,8 @@ def test_what_is_set_while_workers_read_ahead_holds(path: Path, is_kept: bool) -
     shared.set_epoch(5)
     alone.set_epoch(5)
     assert ids(loader) == [batch["id"].tolist() for batch in alone]
-    assert shared.state_dict()["epoch"] == 6
+    assert ids(shared) == [batch["id"].tolist() for batch in alone]
+    assert shared.state_dict()["epoch"] == 7
 
 
 def test_a_worker_that_is_late_begins_no_epoch_too_far(path: Path) -> None:

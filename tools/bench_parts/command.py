@@ -69,7 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("interrupted: the report has what was measured up to here", file=sys.stderr)
     header = _header(arguments, options, on_tmpfs, time.monotonic() - began)
     if options.profiles:
-        _give(profiles.markdown(found, header), options.report)
+        if options.json:
+            print(json.dumps({"settings": header, "profiles": found}, indent=1))
+        if options.report is not None or not options.json:
+            _give(profiles.markdown(found, header), options.report)
         return 1 if any("error" in result for result in found) else 0
     results = Results(found, peers)
     missed = [one.what for one in verdicts(results) if not one.is_reached] + steeper_than_linear(points)
@@ -121,7 +124,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="how time and memory grow with the data set; by default where nothing is left out",
     )  # fmt: skip
     add("--profiles", action="store_true", help="instead: where our own time goes, workload by workload")
-    add("--json", action="store_true", help="every cell, as one JSON object on stdout")
+    add("--json", action="store_true", help="every cell, or profile, as one JSON object on stdout")
     add("--limits", action="store_true", help="ours against zstd, CRC and memory alone; has options of its own")
     add("--training", action="store_true", help="what the adapters cost in training; has options of its own")
     add("--memory", action="store_true", help="resident memory of converting from a generator")

@@ -33,6 +33,7 @@ TITLES = {
     "in_order": "Epoch in order, batches of 256",
     "shuffled": "Shuffled epoch, batches of 256, from the second epoch on",
     "write": "Write from arrays",
+    "write_records": "Write record by record",
     "singles": "Single records, a second time over the same numbers",
     "open": f"Open {OPEN_SHARDS:,} shards and read a record",
 }
@@ -108,6 +109,9 @@ def main() -> None:
     if measure == "write":
         ordinals = count()
         found = _threads_of(lambda threads: _written(peer, workload, f"{path}/{next(ordinals)}", max(1, threads)))
+    elif measure == "write_records":
+        ordinals = count()
+        found = _profile(lambda: _written(peer, workload, f"{path}/{next(ordinals)}", None))
     elif measure == "open":
         os.makedirs(path)
         peer.write_shards(workload, path, OPEN_SHARDS)
@@ -125,9 +129,13 @@ def main() -> None:
     os._exit(0)
 
 
-def _written(peer: Peer, workload: Workload, path: str, threads: int) -> None:
+def _written(peer: Peer, workload: Workload, path: str, threads: int | None) -> None:
+    """From arrays, on some threads; or record by record."""
     os.makedirs(path)
-    peer.write(workload, path, threads)
+    if threads is None:
+        peer.write_records(workload, path)
+    else:
+        peer.write(workload, path, threads)
 
 
 def _epochs(

@@ -3,8 +3,9 @@
     tools/bench --training                     every framework
     tools/bench --training jax keras-jax       some of them
 
-Batches of 256 small images with labels, a small perceptron, both feeds in turn in one process, epoch by epoch. Grain
-makes its batches of records itself, so that the other side is a source of records in memory there.
+Batches of 256 small images with labels, a small perceptron, both feeds in turn in one process, epoch by epoch. "grain"
+hands batches of ours through Grain, "grain-records" has it make them of single records; either side is a source of the
+same kind in memory there.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from bench_parts.environments import versions
 from bench_parts.running import run_process
 from bench_parts.workloads import Workload, make_workload
 
-FRAMEWORKS = ("keras-jax", "keras-torch", "keras-tensorflow", "torch", "jax", "tensorflow", "grain")
+FRAMEWORKS = ("keras-jax", "keras-torch", "keras-tensorflow", "torch", "jax", "tensorflow", "grain", "grain-records")
 ORDERS = ("in order", "shuffled")
 MOST = 1.15  # of the time with ready batches
 BATCH_SIZE, NUM_HIDDEN, NUM_CLASSES = 256, 256, 10
@@ -88,7 +89,8 @@ def _line(found: dict[str, Any]) -> str:
 def measure(request: dict[str, Any]) -> dict[str, Any]:
     """Seconds of every epoch of every feed, and the ratios of their medians to that of the ready batches."""
     kind, _, backend = request["framework"].partition("-")
-    os.environ["KERAS_BACKEND"] = backend or "jax"  # before Keras is imported
+    if kind == "keras":
+        os.environ["KERAS_BACKEND"] = backend  # before Keras is imported
     import recordio
 
     path = Path(request["path"])
@@ -98,8 +100,11 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
             recordio.from_tensor_slices({name: np.array(values) for name, values in workload.values.items()}), path
         )
     ds = recordio.open(path)
-    make = {"keras": _keras, "torch": _torch, "jax": _jax, "tensorflow": _tensorflow, "grain": _grain}
-    epoch, feeds = make[kind](ds)
+    make = {
+        "keras": _keras, "torch": _torch, "jax": _jax, "tensorflow": _tensorflow, "grain": _grain,
+        "grain-records": _grain_records,
+    }  # fmt: skip
+    epoch, feeds = make[kind if kind == "keras" else request["framework"]](ds)
     seconds: dict[str, list[float]] = {name: [] for name in feeds}
     for repeat in range(request["repeats"] + 1):
         for name, feed in feeds.items():
@@ -247,6 +252,27 @@ def _tensorflow(ds: Any) -> tuple[Epoch, Feeds]:
 
 
 def _grain(ds: Any) -> tuple[Epoch, Feeds]:
+    import grain.python as grain
+    import jax
+
+    def feed(source: Any) -> Iterator[Any]:
+        for batch in grain.MapDataset.source(source).to_iter_dataset():
+            yield jax.device_put((batch["image"], batch["label"]))
+
+    ready = [{"image": image, "label": label} for image, label in _ready(ds)]
+    feeds: Feeds = {"ready": partial(feed, ready)}
+    for name, loader in _loaders(ds).items():
+        feeds[name] = partial(_epochs, loader, feed)
+    return _jax_epoch(), feeds
+
+
+def _epochs(loader: Any, feed: Callable[[Any], Iterator[Any]]) -> Iterator[Any]:
+    """The next epoch, as a source of its own."""
+    loader.set_epoch(loader.state_dict()["epoch"] + 1)
+    return feed(loader.to_grain())
+
+
+def _grain_records(ds: Any) -> tuple[Epoch, Feeds]:
     import grain.python as grain
     import jax
 

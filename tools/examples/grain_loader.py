@@ -1,4 +1,4 @@
-"""Grain shuffles, shards, batches and resumes; records come from recordio:   python grain_loader.py --data glyphs"""
+"""Grain shuffles, shards, batches and resumes; records come from recordio:   python grain_loader.py --data digits"""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import grain.python as grain
 import jax
 import jax.numpy as jnp
 from absl import app, flags
-from glyphs import CLASSES, SIZE, open_glyphs
+from digits_data import CLASSES, SIZE, open_digits
 
-DATA = flags.DEFINE_string("data", "glyphs", "directory of the data set, made if it is not there")
-EPOCHS = flags.DEFINE_integer("epochs", 3, "epochs to train")
+DATA = flags.DEFINE_string("data", "digits", "directory of the data set, made if it is not there")
+EPOCHS = flags.DEFINE_integer("epochs", 20, "epochs to train")
 
 
 def logits(weights: Any, image: Any) -> Any:
-    x = image.reshape(len(image), -1) / 255
+    x = image.reshape(len(image), -1) / 16
     return jax.nn.relu(x @ weights["w1"]) @ weights["w2"]
 
 
@@ -38,13 +38,13 @@ def batches_of(source: Any, num_workers: int) -> Any:
 
 
 def main(_: Any) -> None:
-    train, test = open_glyphs(DATA.value)
+    train, test = open_digits(DATA.value)
     one, two = jax.random.split(jax.random.key(0))
     weights = {
         "w1": jax.random.normal(one, (SIZE * SIZE, 128)) / SIZE, "w2": jax.random.normal(two, (128, CLASSES)) / 11
     }  # fmt: skip
     batches = batches_of(train.to_grain(), num_workers=2)
-    for _ in range(150):  # a run that stops in the middle of its second epoch ...
+    for _ in range(150):  # a run that stops in the middle of an epoch ...
         weights = train_step(weights, next(batches))
     state = batches.get_state()
     batches = batches_of(train.to_grain(), num_workers=2)

@@ -10,12 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from glyphs import CLASSES, SIZE, arguments, open_glyphs
+from digits_data import CLASSES, SIZE, arguments, open_digits
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
 def logits(weights: Any, image: Any) -> Any:
-    x = image.reshape(len(image), -1) / 255
+    x = image.reshape(len(image), -1) / 16
     return jax.nn.relu(x @ weights["w1"] + weights["b1"]) @ weights["w2"] + weights["b2"]
 
 
@@ -38,8 +38,8 @@ def count_right(weights: Any, batch: Any, mask: Any) -> Any:
 
 
 def main() -> None:
-    options = arguments(__doc__, epochs=5)
-    train, test = open_glyphs(options.data)
+    options = arguments(__doc__, epochs=20)
+    train, test = open_digits(options.data)
     sharding = NamedSharding(Mesh(np.array(jax.devices()), ("data",)), PartitionSpec("data"))
     batches = train.shuffle(seed=0).batch(64).to_jax(sharding)
     one, two = jax.random.split(jax.random.key(0))

@@ -1,20 +1,20 @@
-"""Keras 3, on any backend:   KERAS_BACKEND=jax python keras_fit.py --data glyphs"""
+"""Keras 3, on any backend:   KERAS_BACKEND=jax python keras_fit.py --data digits"""
 
 from __future__ import annotations
 
 import keras
-from glyphs import CLASSES, SIZE, arguments, open_glyphs
+from digits_data import CLASSES, SIZE, arguments, open_digits
 
 
 def main() -> None:
-    options = arguments(__doc__, epochs=4)
+    options = arguments(__doc__, epochs=20)
     keras.utils.set_random_seed(0)
-    train, test = open_glyphs(options.data)
+    train, test = open_digits(options.data)
     fit = train.shuffle(seed=0).batch(64).to_keras(x="image", y="label")  # a keras.utils.PyDataset
 
     model = keras.Sequential([
         keras.Input((SIZE, SIZE)),
-        keras.layers.Rescaling(1 / 255),
+        keras.layers.Rescaling(1 / 16),
         keras.layers.Flatten(),
         keras.layers.Dense(128, activation="relu"),
         keras.layers.Dense(CLASSES),

@@ -1,4 +1,4 @@
-"""Lightning:   python lightning_ddp.py --data glyphs --devices 2   and again, to go on; with another number, too"""
+"""Lightning:   python lightning_ddp.py --data digits --devices 2   and again, to go on; with another number, too"""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import os
 
 import lightning
 import torch
-from glyphs import CLASSES, SIZE, arguments, open_glyphs
+from digits_data import CLASSES, SIZE, arguments, open_digits
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 import recordio
 
 
-class Glyphs(lightning.LightningDataModule):
+class Digits(lightning.LightningDataModule):
     def __init__(self, train: recordio.Dataset) -> None:
         super().__init__()
         self.train = train
@@ -32,24 +32,24 @@ class Classifier(lightning.LightningModule):
         self.model = torch.nn.Sequential(*layers)
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
-        return torch.nn.functional.cross_entropy(self.model(batch["image"] / 255), batch["label"])
+        return torch.nn.functional.cross_entropy(self.model(batch["image"] / 16), batch["label"])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), 3e-3)
 
 
 def main() -> None:
-    options = arguments(__doc__, epochs=4, devices=1, checkpoints="lightning", stop_after=-1)
+    options = arguments(__doc__, epochs=20, devices=1, checkpoints="lightning", stop_after=-1)
     last = f"{options.checkpoints}/last.ckpt"
-    train, test = open_glyphs(options.data)
+    train, test = open_digits(options.data)
     trainer = lightning.Trainer(
         max_epochs=options.epochs, max_steps=options.stop_after, accelerator="cpu", devices=options.devices,
         strategy="ddp" if options.devices > 1 else "auto", logger=False, enable_progress_bar=False,
         callbacks=[ModelCheckpoint(options.checkpoints, every_n_train_steps=10, save_last=True)],
     )  # fmt: skip
     model = Classifier()
-    trainer.fit(model, Glyphs(train), ckpt_path=last if os.path.exists(last) else None)
-    right = sum(int((model.model(b["image"] / 255).argmax(1) == b["label"]).sum()) for b in test.batch(250).to_torch())
+    trainer.fit(model, Digits(train), ckpt_path=last if os.path.exists(last) else None)
+    right = sum(int((model.model(b["image"] / 16).argmax(1) == b["label"]).sum()) for b in test.batch(250).to_torch())
     print(f"{trainer.global_step} steps: test accuracy {right / len(test):.4f}")
     if torch.distributed.is_initialized():
         gc.collect()  # as in torch_ddp.py

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import tensorflow as tf
-from glyphs import CLASSES, SIZE, arguments, open_glyphs
+from digits_data import CLASSES, SIZE, arguments, open_digits
 
 from recordio.adapters.tensorflow import dataset_fn
 
@@ -16,9 +16,9 @@ BATCH_SIZE = 60  # over all workers; it divides the number of records, so that a
 
 
 def main() -> None:
-    options = arguments(__doc__, epochs=3)
+    options = arguments(__doc__, epochs=20)
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    train, test = open_glyphs(options.data)
+    train, test = open_digits(options.data)
     loader = train.shuffle(seed=0).batch(BATCH_SIZE)
     batches = strategy.distribute_datasets_from_function(dataset_fn(loader))
 
@@ -31,7 +31,7 @@ def main() -> None:
 
     def logits(image: Any) -> Any:
         w1, b1, w2, b2 = weights
-        x = tf.reshape(tf.cast(image, tf.float32) / 255, (-1, SIZE * SIZE))
+        x = tf.reshape(tf.cast(image, tf.float32) / 16, (-1, SIZE * SIZE))
         return tf.nn.relu(x @ w1 + b1) @ w2 + b2
 
     @tf.function

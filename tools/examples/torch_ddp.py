@@ -1,4 +1,4 @@
-"""PyTorch, on any number of processes:   torchrun --nproc-per-node=2 torch_ddp.py --data glyphs --checkpoint ddp.pt
+"""PyTorch, on any number of processes:   torchrun --nproc-per-node=2 torch_ddp.py --data digits --checkpoint ddp.pt
 
 Stop it, or let it stop by itself (--stop-after 100), and start it again, with as many processes or another number: it
 goes on with the very next record. Without torchrun it is one process.
@@ -12,7 +12,7 @@ import os
 
 import torch
 import torch.distributed as dist
-from glyphs import CLASSES, SIZE, arguments, open_glyphs
+from digits_data import CLASSES, SIZE, arguments, open_digits
 from torch.nn.parallel import DistributedDataParallel
 
 import recordio
@@ -20,7 +20,7 @@ import recordio
 
 def train_and_test(options: argparse.Namespace) -> None:
     torch.manual_seed(0)
-    train, test = open_glyphs(options.data)
+    train, test = open_digits(options.data)
     # This process's part of every global batch of 64: parts differ by one record at most.
     batches = recordio.distribute(train.shuffle(seed=0).batch(64)).to_torch()
     layers = (torch.nn.Flatten(), torch.nn.Linear(SIZE * SIZE, 128), torch.nn.ReLU(), torch.nn.Linear(128, CLASSES))
@@ -36,7 +36,7 @@ def train_and_test(options: argparse.Namespace) -> None:
         print(f"resumed after step {step}, at {saved['batches']['consumed']} records of its epoch")
     while batches.state_dict()["epoch"] < options.epochs:
         for batch in batches:
-            loss = torch.nn.functional.cross_entropy(model(batch["image"] / 255), batch["label"])
+            loss = torch.nn.functional.cross_entropy(model(batch["image"] / 16), batch["label"])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -46,7 +46,7 @@ def train_and_test(options: argparse.Namespace) -> None:
                 torch.save({**saved, "batches": batches.state_dict()}, options.checkpoint)
             if step == options.stop_after:
                 return
-    right = sum(int((model(one["image"] / 255).argmax(1) == one["label"]).sum()) for one in test.batch(250).to_torch())
+    right = sum(int((model(one["image"] / 16).argmax(1) == one["label"]).sum()) for one in test.batch(250).to_torch())
     if dist.get_rank() == 0:
         print(f"{dist.get_world_size()} processes, {step} steps: test accuracy {right / len(test):.4f}")
 
@@ -54,6 +54,6 @@ def train_and_test(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     alone = {} if "RANK" in os.environ else {"rank": 0, "world_size": 1, "store": dist.HashStore()}
     dist.init_process_group("gloo", **alone)
-    train_and_test(arguments(__doc__, epochs=4, checkpoint="ddp.pt", stop_after=0))
+    train_and_test(arguments(__doc__, epochs=20, checkpoint="ddp.pt", stop_after=0))
     gc.collect()  # the model before the group, or gloo may abort the process when it ends
     dist.destroy_process_group()
