@@ -120,7 +120,7 @@ def part_of_process(sharding: Any, batch_size: int) -> InputContext:
     rows: dict[int, set[tuple[int, int]]] = {}
     try:
         places = sharding.devices_indices_map((batch_size,))
-    except ValueError as error:
+    except (ValueError, IndexError) as error:  # JAX's own, for a size and for a rank
         raise RequestError(
             f"the sharding does not fit batches of {batch_size}: {error}",
             advice="It is of the first axis alone, PartitionSpec('data'), and divides the batch size",
