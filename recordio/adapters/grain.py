@@ -1,7 +1,8 @@
 """Grain: records, or batches, as a `RandomAccessDataSource`, to be shuffled, sharded and resumed by Grain itself.
 
     grain.MapDataset.source(ds.to_grain()).shuffle(seed=0).batch(256)             records, which Grain batches
-    grain.MapDataset.source(ds.shuffle(seed=0).batch(256).to_grain())             batches, each read at once
+    grain.MapDataset.source(ds.shuffle(seed=0).batch(256).to_grain())             batches, each read at once:
+        .to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=16))     they need no 16 threads
 
 Spec: spec/adapters.md, section 6.
 """
@@ -96,7 +97,7 @@ class GrainBatches:
         number += len(self) if number < 0 else 0
         if not 0 <= number < len(self):
             raise IndexError(f"batch {operator.index(index)} of {len(self)} batches")
-        return self._loader.at(number, self._epoch)
+        return self._loader.at(number, self._epoch, holds=True)
 
     def __repr__(self) -> str:
         return self._name

@@ -17,6 +17,7 @@ import numpy as np
 
 from recordio.buffers import Buffers
 from recordio.columns import Array, ColumnValues, concat, empty, take_rows
+from recordio.execute.pool import Inline
 from recordio.loading.decoding import Decoded, Decoder
 from recordio.loading.rows import Gathered, Wanted
 from recordio.plan.tape import Tape
@@ -46,7 +47,21 @@ class HeldRows:
         self._columns = columns
         self._record_size = record_size
         self._lock = threading.Lock()
+        self._loading_now = threading.Lock()
+        self._is_damaged = False
         self._held: _Held | None = None
+
+    def loaded(self, decoder: Decoder, *, loads: bool) -> _HeldStore | None:
+        """A store that has nothing left to begin; None if the rows are not there, and are not, or cannot be, loaded.
+
+        Of threads that ask at once, one decodes.
+        """
+        with self._loading_now:
+            if self._held is None and (self._is_damaged or not loads):
+                return None
+            store = self.on(decoder)
+            self._is_damaged = store.load(Inline()).exception() is not None
+        return None if self._is_damaged else store
 
     def on(self, decoder: Decoder) -> _HeldStore:
         """The store of one iteration."""
@@ -142,9 +157,12 @@ class _HeldStore:
 
     def begin(self, wanted: Wanted, executor: Executor) -> list[Future[Any]]:
         del wanted
+        return [self.load(executor)]
+
+    def load(self, executor: Executor) -> Future[Any]:
         if self._loading is None:
             self._loading = self._rows.load(self._decoder, executor)
-        return [self._loading]
+        return self._loading
 
     def gather(self, wanted: Wanted) -> Gathered:
         assert self._loading is not None

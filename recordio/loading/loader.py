@@ -192,16 +192,19 @@ class Loader:
 
     # -- one step by its number --
 
-    def at(self, index: int, epoch: int | None = None, consumed: int = 0) -> Any:
+    def at(self, index: int, epoch: int | None = None, consumed: int = 0, *, holds: bool = False) -> Any:
         """Step `index` of a pass, without beginning it.
 
         Args:
             epoch: of the pass; the next one by default.
             consumed: the position in it from which steps are counted, where a stream that all share is read.
+            holds: all steps will be asked for: decode an exact shuffle once and hold it, as a pass does.
         """
         first, steps = self._planned(index, self.place.following if epoch is None else epoch, consumed)
         wanted = self.share.want(first, steps.positions)
-        columns = self.recipe.reader.rows(wanted.numbers, self.recipe.ordinals)
+        columns = self.share.rows_at_hand(wanted, Totals(), loads=holds)
+        if columns is None:
+            columns = self.recipe.reader.rows(wanted.numbers, self.recipe.ordinals)
         stops = np.cumsum(steps.sizes.reshape(-1)).tolist()
         maps = self.reading(self.span(), first, Totals()).maps
         if maps is not None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from recordio.columns import take_rows
+from recordio.columns import ColumnValues, take_rows
 from recordio.errors import RequestError
 from recordio.loading.decoding import Decoder
 from recordio.loading.held import HeldRows
@@ -361,25 +361,46 @@ class Share:
         Args:
             ahead: rows that may be decoded before they are needed.
         """
-        recipe = self.recipe
-        reader = recipe.reader
-        if not isinstance(reader, DataSetReader) or self.order is None:
+        recipe, decoder = self.recipe, self._decoder(stats)
+        if decoder is None:
             return NumberedRows(
-                reader=reader, ordinals=recipe.ordinals, on_corrupt=recipe.on_corrupt, note_lost=recipe.note_lost,
-                stats=stats,
+                reader=recipe.reader, ordinals=recipe.ordinals, on_corrupt=recipe.on_corrupt,
+                note_lost=recipe.note_lost, stats=stats,
             )  # fmt: skip
-        decoder = Decoder(
-            reader=reader, view=recipe.view.ascending, ordinals=recipe.ordinals, on_corrupt=recipe.on_corrupt,
-            note_lost=recipe.note_lost, stats=stats,
-        )  # fmt: skip
         if isinstance(self.order, PooledOrder):
             return PooledRows(
                 decoder, self.order, recipe.schema.columns, ahead=ahead, groups=recipe.options.num_threads
             )
+        return self._held_rows().on(decoder)
+
+    def rows_at_hand(self, wanted: Wanted, stats: Totals, *, loads: bool) -> list[ColumnValues] | None:
+        """Rows of an exact order that are held in this process; None where they are not, or are damaged.
+
+        Args:
+            loads: decode and hold them all, where they are not there yet and no budget of memory says otherwise.
+        """
+        decoder = self._decoder(stats)
+        if decoder is None or not isinstance(self.order, ExactOrder):
+            return None
+        store = self._held_rows().loaded(decoder, loads=loads and self.recipe.options.memory is None)
+        found = None if store is None else store.gather(wanted)
+        return None if found is None or found.kept is not None else found.columns
+
+    def _decoder(self, stats: Totals) -> Decoder | None:
+        """What decodes the rows of a shuffle; None where rows are read by their numbers."""
+        recipe = self.recipe
+        if self.order is None or not isinstance(recipe.reader, DataSetReader):
+            return None
+        return Decoder(
+            reader=recipe.reader, view=recipe.view.ascending, ordinals=recipe.ordinals, on_corrupt=recipe.on_corrupt,
+            note_lost=recipe.note_lost, stats=stats,
+        )  # fmt: skip
+
+    def _held_rows(self) -> HeldRows:
         if self._held is None:
-            tape, columns, size = self.tape, recipe.schema.columns, recipe.row_size
+            tape, columns, size = self.tape, self.recipe.schema.columns, self.recipe.row_size
             self._held = ProcessLocal(lambda: HeldRows(tape, columns, size))
-        return self._held.get().on(decoder)
+        return self._held.get()
 
     def held_size(self) -> int:
         """Raw bytes that a shuffle of these rows holds, about; 0 where nothing is held."""

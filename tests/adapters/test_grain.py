@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import recordio
-from tests.laws.data_sets import fresh_directory, scribble
+from tests.laws.data_sets import damage_shard, fresh_directory, scribble
 
 grain = pytest.importorskip("grain.python")
 
@@ -221,3 +222,20 @@ def test_batches_are_values(path: Path) -> None:
         own.to_grain()
     with pytest.raises(TypeError, match="not DistributedDataset"):
         recordio.distribute(own).to_grain()
+
+
+@pytest.mark.parametrize("on_corrupt", ["raise", "skip"])
+def test_damage_is_raised_with_the_batch_that_it_is_in(path: Path, tmp_path: Path, on_corrupt: Any) -> None:
+    """Located; the other batches are read, whatever is decoded at once for them."""
+    shutil.copytree(path, tmp_path / "set")
+    damage_shard(tmp_path / "set", 1, place=0.2)
+    expected = [batch["id"].tolist() for batch in recordio.open(path).shuffle(seed=5).batch(1)]
+    source = recordio.open(tmp_path / "set", on_corrupt=on_corrupt).shuffle(seed=5).batch(1).to_grain()
+    num_lost = 0
+    for number, ids_of_batch in enumerate(expected):
+        try:
+            assert source[number]["id"].tolist() == ids_of_batch
+        except recordio.DataError as error:
+            assert error.shard == 1
+            num_lost += 1
+    assert 0 < num_lost < NUM_RECORDS
