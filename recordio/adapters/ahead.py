@@ -16,8 +16,7 @@ from recordio.batches import Batches
 from recordio.distributed.dataset import DistributedDataset
 from recordio.errors import RequestError
 from recordio.loading.loader import abandoned
-
-State = dict[str, Any]
+from recordio.plan.state import State, check_size
 
 
 def buffer_size_of(loader: Batches | DistributedDataset, given: int | None) -> int:
@@ -68,7 +67,7 @@ class MovedPasses:
             raise abandoned()
         iterator = iter(self._loader)
         number = self._number = self._loader.loader.place.number
-        self._state = iterator.state_dict()
+        self._state = iterator.state()
         begun: deque[tuple[Any, State]] = deque()
         num_left = iterator.steps_left
         try:
@@ -77,7 +76,7 @@ class MovedPasses:
                 while True:
                     try:
                         batch = next(iterator)
-                        begun.append((self._move(batch), iterator.state_dict()))
+                        begun.append((self._move(batch), iterator.state()))
                     except StopIteration:
                         break
                     except Exception as error:  # noqa: BLE001  raised below, after the batches in front of it
@@ -112,9 +111,10 @@ class MovedPasses:
         """Make `epoch` the one that comes next."""
         self._loader.set_epoch(epoch)
 
-    def state_dict(self) -> State:
+    def state_dict(self) -> dict[str, Any]:
         """Behind the batch that was handed out last, or in front of the next pass."""
-        return self._current or self._loader.state_dict()
+        current = self._current
+        return self._loader.state_dict() if current is None else check_size(current)
 
     def load_state_dict(self, states: Any) -> None:
         """Go on from a state."""

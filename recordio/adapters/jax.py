@@ -100,15 +100,23 @@ class JaxBatches:
 
     def _move(self, step: Any) -> Any:
         (own,) = experimental_local_results(step)  # a pipeline feeds one replica
-        if not self._is_padded:
-            return map_leaves(own, self._global)
-        batch, mask = own
-        return map_leaves(batch, self._global), self._global(mask)
+        batch, mask = own if self._is_padded else (own, None)
+        local: list[np.ndarray[Any, Any]] = []
+        map_leaves(batch, lambda value: local.append(_numeric(value)))
+        if mask is not None:
+            local.append(mask)
+        arrays = iter(self._on_devices(local))
+        moved = map_leaves(batch, lambda _: next(arrays))
+        return moved if mask is None else (moved, next(arrays))
 
-    def _global(self, value: Any) -> jax.Array:
-        local = _numeric(value)
-        shape = (self._batch_size, *local.shape[1:])
-        return jax.make_array_from_process_local_data(self._sharding, local, shape)
+    def _on_devices(self, local: list[np.ndarray[Any, Any]]) -> list[jax.Array]:
+        if self._sharding.is_fully_addressable:  # all rows are ours; many arrays take little longer than one
+            moved: list[jax.Array] = jax.device_put(local, self._sharding)
+            return moved
+        return [
+            jax.make_array_from_process_local_data(self._sharding, one, (self._batch_size, *one.shape[1:]))
+            for one in local
+        ]
 
 
 def part_of_process(sharding: Any, batch_size: int) -> InputContext:

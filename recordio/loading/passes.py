@@ -231,13 +231,14 @@ class LoaderIterator(Iterator[Any]):
         if place and place.number == getattr(self, "_number", None):
             self._note_epochs()
             if place.is_open:
-                place.left, place.is_open = self._state(), self.steps_left != 0
+                place.left, place.is_open = self.state(), self.steps_left != 0
 
     def state_dict(self) -> dict[str, Any]:
         """Where this pass stands, counting what was handed out; JSON, the same on every pipeline."""
-        return check_size(self._state())
+        return check_size(self.state())
 
-    def _state(self) -> State:
+    def state(self) -> State:
+        """The same, before it is made a dict."""
         loader = self._loader
         epoch, consumed, step = self._where()
         first_epoch = epoch if self._is_over else self._first_epoch
