@@ -191,7 +191,9 @@ class TorchBatches(IterableDataset[Any]):  # type: ignore[misc]
             )
         steps, self._resumed = self._resumed, None
         if steps is None:
-            steps = WorkerSteps.begin(loader, self._shared, pass_key(self._count), worker.id, worker.num_workers)
+            steps = WorkerSteps.begin(
+                loader, self._shared, pass_key(self._count), worker.id, worker.num_workers, is_first=not self._count
+            )
         self._count += 1
         self._steps = steps
         return (map_leaves(batch, tensor) for batch in steps)

@@ -26,7 +26,7 @@ from recordio.plan.state import State, check_size
 _NUM_WORKERS = 256  # whose end can be noted; of more of them, the others are taken to end with these
 _OWN_KEYS = ("worker", "num_workers", "next_step")
 _ODD = 0x9E3779B97F4A7C15
-_HEAD = 6  # is_resumed, first_epoch, epoch, consumed, step; which of the two notes holds
+_HEAD = 7  # is_resumed, first_epoch, epoch, consumed, step; which of the two notes holds; how often it was set
 _NOTE = 5  # key, its first epoch, workers, whether it was begun, how many were begun before it
 _Note = tuple[int, int, int, int, int]
 
@@ -53,7 +53,8 @@ class SharedPlace:
     A worker has ended when its last step is made, not when the loop has taken it: nobody here knows of that.
     """
 
-    def __init__(self, memory: torch.Tensor) -> None:
+    def __init__(self, memory: torch.Tensor, num_begun: int = 0) -> None:
+        self._num_begun = num_begun  # in a worker: when the worker was started
         # A copy by pickle or deepcopy is a place of its own, which its workers share; workers are not given copies.
         self._memory = memory.share_memory_()
 
@@ -65,7 +66,7 @@ class SharedPlace:
         return found
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return SharedPlace, (self._memory,)
+        return SharedPlace, (self._memory, self._num_begun)
 
     @property
     def _values(self) -> Array:
@@ -82,6 +83,8 @@ class SharedPlace:
             epoch = state.first_epoch
             self._values[1:5] = epoch, state.epoch, state.consumed, state.step or 0
         self._values[0] = state is not None
+        self._num_begun += 1
+        self._values[6] = self._num_begun
         self._write((0, epoch, 0, 0, self._note()[-1] + 1))
 
     @property
@@ -91,13 +94,14 @@ class SharedPlace:
 
     def join(
         self, key: int, worker_id: int, num_workers: int, per_pass: int, *, epoch: int | None = None,
-        has_peers: bool = False,
+        has_peers: bool = False, is_first: bool = False,
     ) -> tuple[int, int]:  # fmt: skip
-        """Begin a pass in a worker: its first epoch, and the mark that is to be noted at its end.
+        """Begin a pass in a worker: its first epoch, and the mark that is to be noted at its end, 0 for none.
 
         Args:
             epoch: what it is, where a state says so.
             has_peers: others count on it that the pass before was read to its end.
+            is_first: the first pass of this worker: if an epoch was set since it was started, it comes too late.
 
         Raises:
             RequestError: it was not.
@@ -107,6 +111,8 @@ class SharedPlace:
         noted = self._note()  # after the ends: a faster worker notes its pass before its end
         if noted[0] == key and self._end_of(worker_id) != _mark(noted):
             return noted[1], _mark(noted)
+        if is_first and int(self._values[6]) != self._num_begun:
+            return found, 0
         if has_peers and epoch is None and before[3] and found == before[1]:
             raise abandoned()
         own = key, found, num_workers, 1, before[-1] + 1
@@ -121,7 +127,7 @@ class SharedPlace:
 
     def end(self, worker_id: int, mark: int) -> None:
         """Note that a worker has nothing left to hand out of a pass."""
-        if worker_id < _NUM_WORKERS:
+        if mark and worker_id < _NUM_WORKERS:
             self._values[_HEAD + 2 * _NOTE + worker_id] = mark
 
     def has_ended(self, worker_id: int) -> bool:
@@ -186,10 +192,12 @@ class WorkerSteps(Iterator[Any]):
         self._note()
 
     @classmethod
-    def begin(cls, loader: Loader, shared: SharedPlace, key: int, worker_id: int, num_workers: int) -> WorkerSteps:
+    def begin(
+        cls, loader: Loader, shared: SharedPlace, key: int, worker_id: int, num_workers: int, *, is_first: bool
+    ) -> WorkerSteps:
         """The next pass, of all workers that have a key in common."""
         epoch, mark = shared.join(
-            key, worker_id, num_workers, loader.epochs_of_pass or 1, has_peers=loader.has_peers
+            key, worker_id, num_workers, loader.epochs_of_pass or 1, has_peers=loader.has_peers, is_first=is_first
         )  # fmt: skip
         start = shared.start(loader, epoch)
         return cls(loader, shared, mark, start, worker_id=worker_id, num_workers=num_workers, next_step=worker_id)

@@ -181,13 +181,27 @@ class Overtaken(SharedPlace):
     """What a worker sees that reads the note, and only goes on when a faster one has begun, or come to its end."""
 
     def __init__(self, other: SharedPlace, then: Callable[[], None]) -> None:
-        self._memory, self._then = other._memory, [then]
+        super().__init__(other._memory)
+        self._then = [then]
 
     def _note(self) -> Any:
         found = super()._note()
         if self._then:
             self._then.pop()()
         return found
+
+
+def test_a_worker_that_comes_after_the_next_epoch_was_set_disturbs_nobody() -> None:
+    """Of a DataLoader that was left: what it would read, nobody takes."""
+    shared = SharedPlace.at(0, None)
+    late = pickle.loads(pickle.dumps(shared))  # as a worker has it that is started now
+    late._memory = shared._memory
+    shared.begin(4, None)
+    epoch, mark = late.join(7, 1, 2, 1, has_peers=True, is_first=True)
+    late.end(1, mark)
+    assert (epoch, mark) == (4, 0) and not shared.is_read_by_workers
+    kept, _ = late.join(8, 1, 2, 1, has_peers=True)
+    assert kept == 4 and shared.is_read_by_workers
 
 
 @pytest.mark.parametrize("is_over", [False, True], ids=["begun", "over"])
