@@ -14,16 +14,18 @@ class ProcessLocal(Generic[Value]):
 
     def __init__(self, make: Callable[[], Value]) -> None:
         self._make = make
-        self._made: tuple[int, Value] | None = None
+        self._made: dict[int, Value] = {}
 
     def get(self) -> Value:
         """The value of this process."""
-        made = self._made
         pid = os.getpid()
-        if made is None or made[0] != pid:
-            # Two threads may make it at once; the later one wins, which costs no more than its making.
-            made = self._made = (pid, self._make())
-        return made[1]
+        made = self._made.get(pid)
+        if made is None:
+            # Two threads may make it at once; both get the one that was first.
+            made = self._made.setdefault(pid, self._make())
+            for other in [one for one in list(self._made) if one != pid]:
+                self._made.pop(other, None)
+        return made
 
     def __reduce__(self) -> tuple[type[ProcessLocal[Value]], tuple[Callable[[], Value]]]:
         return ProcessLocal, (self._make,)

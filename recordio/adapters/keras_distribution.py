@@ -40,8 +40,9 @@ def distributed(loader: Batches, remainder: Any) -> Batches | DistributedDataset
             raise RequestError("remainder without a keras.distribution", advice="Use batch(n, drop_remainder=True)")
         return loader
     context = _part(distribution, loader.batch_size)
-    _check_skipping(loader.recipe.on_corrupt, remainder or "drop")
-    full = distribute(loader, context, remainder="drop" if loader.drop_remainder else remainder or "drop")
+    advice = "Fill it up: batch(n) without drop_remainder, and to_keras(remainder='pad')"
+    _check_skipping(loader.recipe.on_corrupt, remainder or "drop", advice)
+    full = distribute(loader, context, remainder=remainder or "drop")
     if remainder is None and not loader.drop_remainder:
         whole = loader.loader.span_steps()
         if whole != full.loader.span_steps():
@@ -71,7 +72,8 @@ def check_part(dataset: DistributedDataset) -> None:
             f"wants part {wanted.input_pipeline_id} of {wanted.num_input_pipelines} of this process",
             advice="Give it the whole batches: loader.to_keras() takes this process's part by itself",
         )
-    _check_skipping(loader.recipe.on_corrupt, loader.remainder)
+    advice = "Fill it up: recordio.distribute(loader, ..., remainder='pad')"
+    _check_skipping(loader.recipe.on_corrupt, loader.remainder, advice)
     rest = loader.recipe.num_records * (loader.recipe.repeats or 0) % batch_size
     if loader.remainder == "empty" and (rest or loader.split.has_own_stream):
         raise RequestError(
@@ -110,11 +112,11 @@ def _part(distribution: Any, batch_size: int) -> InputContext:
     return part_of_process(distribution.get_data_layout((batch_size,)).backend_layout, batch_size)
 
 
-def _check_skipping(on_corrupt: str, remainder: str) -> None:
+def _check_skipping(on_corrupt: str, remainder: str, advice: str) -> None:
     if on_corrupt == "skip" and remainder != "pad":
         raise RequestError(
             "a batch that lost a damaged record has less rows, which the devices of a keras.distribution cannot share",
-            advice="Fill it up: to_keras(remainder='pad')",
+            advice=advice,
         )
 
 

@@ -33,6 +33,7 @@ from recordio.dataset import Dataset
 from recordio.distributed.dataset import DistributedDataset
 from recordio.distributed.values import PerReplica
 from recordio.errors import RequestError
+from recordio.loading.loader import abandoned
 from recordio.plan.view import View
 from recordio.spec import ML_DTYPES
 from recordio.values.ragged import Ragged
@@ -44,7 +45,8 @@ def to_torch(
     """Records of a data set by number, or the batches of a loader or of the part of one that is distributed.
 
     Args:
-        device: where the tensors of batches are put, a torch.device or its name; on the host by default. The copy is
+        device: where the tensors of batches are put, a torch.device or its name ("cuda": the current one); on the host
+            by default. The copy is
             begun and not waited for. In workers of a DataLoader tensors stay on the host.
         pin_memory: tensors are in page-locked memory, from which a copy to a GPU runs beside the training; always so
             where device is one.
@@ -68,8 +70,11 @@ def to_torch(
             advice="Make every process a pipeline: InputContext(world_size, rank, world_size)",
         )
     if isinstance(source, Batches | DistributedDataset):
+        chosen = None if device is None else torch.device(device)
+        if chosen is not None and chosen.type == "cuda" and chosen.index is None:
+            chosen = torch.device("cuda", torch.cuda.current_device())  # whatever becomes the current one later
         return TorchBatches(
-            source, device=None if device is None else torch.device(device), pins=pin_memory,
+            source, device=chosen, pins=pin_memory,
             buffer_size=buffer_size_of(source, buffer_size),
         )  # fmt: skip
     raise TypeError(f"to_torch takes a recordio data set, not {type(source).__name__}")
@@ -136,6 +141,9 @@ class TorchBatches(IterableDataset[Any]):  # type: ignore[misc]
         self._resumed: WorkerSteps | None = None  # in a worker: of the pass that comes next
         self._count = 0  # in a worker: passes that it has begun
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_copies": None}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.loader.loader.place.shared = self._shared
@@ -189,6 +197,8 @@ class TorchBatches(IterableDataset[Any]):  # type: ignore[misc]
                 "workers of a DataLoader cannot share a data set that repeats without an end",
                 advice="Leave repeat() out, or read it with num_workers=0",
             )
+        if not self._count and loader.has_peers and loader.place.is_open:  # of the process that started this one
+            raise abandoned()
         steps, self._resumed = self._resumed, None
         if steps is None:
             steps = WorkerSteps.begin(
@@ -220,13 +230,19 @@ class TorchBatches(IterableDataset[Any]):  # type: ignore[misc]
                 self._shared.begin(place.following, None)
 
     def _follow_workers(self) -> None:
-        """Passes that workers have read are over, and one that they have not read to its end is begun again."""
+        """Passes that workers have read are over, and one that they have not read to its end is begun again.
+
+        Raises:
+            RequestError: it was not, and other pipelines may be in another epoch.
+        """
         place, shared = self.loader.loader.place, self._shared
         if not shared.is_read_by_workers:
             return
         epoch = shared.epoch(self.loader.loader.epochs_of_pass or 1)
         if epoch > place.following:
             self.set_epoch(epoch)
+        elif self.loader.loader.has_peers:
+            raise abandoned()
         else:
             shared.begin(place.following, place.resumed)
 

@@ -61,7 +61,7 @@ class SharedPlace:
     @classmethod
     def at(cls, epoch: int, state: State | None) -> SharedPlace:
         """A new one."""
-        found = cls(torch.zeros(_HEAD + 2 * _NOTE + _NUM_WORKERS, dtype=torch.int64))
+        found = cls(torch.zeros(_HEAD + 2 * _NOTE + 2 * _NUM_WORKERS, dtype=torch.int64))
         found.begin(epoch, state)
         return found
 
@@ -109,15 +109,15 @@ class SharedPlace:
         before = self._note()
         found = self._following(before, per_pass) if epoch is None else epoch
         noted = self._note()  # after the ends: a faster worker notes its pass before its end
-        if noted[0] == key and self._end_of(worker_id) != _mark(noted):
-            return noted[1], _mark(noted)
+        if noted[0] == key and self._joined(worker_id) != _mark(noted):
+            return noted[1], self._note_joined(worker_id, noted)
         if is_first and int(self._values[6]) != self._num_begun:
             return found, 0
         if has_peers and epoch is None and before[3] and found == before[1]:
             raise abandoned()
         own = key, found, num_workers, 1, before[-1] + 1
         self._write(own)
-        return found, _mark(own)
+        return found, self._note_joined(worker_id, own)
 
     def start(self, loader: Loader, epoch: int) -> State:
         """The state at which a pass begins."""
@@ -143,6 +143,16 @@ class SharedPlace:
 
     def _end_of(self, worker_id: int) -> int | None:
         return int(self._values[_HEAD + 2 * _NOTE + worker_id]) if worker_id < _NUM_WORKERS else None
+
+    def _joined(self, worker_id: int) -> int | None:
+        """The mark of the pass that a worker with this number began last."""
+        return int(self._values[_HEAD + 2 * _NOTE + _NUM_WORKERS + worker_id]) if worker_id < _NUM_WORKERS else None
+
+    def _note_joined(self, worker_id: int, note: _Note) -> int:
+        mark = _mark(note)
+        if worker_id < _NUM_WORKERS:
+            self._values[_HEAD + 2 * _NOTE + _NUM_WORKERS + worker_id] = mark
+        return mark
 
     def _note(self) -> _Note:
         place = _HEAD + _NOTE * int(self._values[5])

@@ -17,6 +17,7 @@ import numpy as np
 
 from recordio.buffers import Buffers
 from recordio.columns import Array, ColumnValues, concat, empty, take_rows
+from recordio.errors import DataError
 from recordio.execute.pool import Inline
 from recordio.loading.decoding import Decoded, Decoder
 from recordio.loading.rows import Gathered, Wanted
@@ -60,8 +61,13 @@ class HeldRows:
             if self._held is None and (self._is_damaged or not loads):
                 return None
             store = self.on(decoder)
-            self._is_damaged = store.load(Inline()).exception() is not None
-        return None if self._is_damaged else store
+            error = store.load(Inline()).exception()
+        if error is None:
+            return store
+        if not isinstance(error, DataError):
+            raise error
+        self._is_damaged = True
+        return None
 
     def on(self, decoder: Decoder) -> _HeldStore:
         """The store of one iteration."""

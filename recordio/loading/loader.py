@@ -14,7 +14,7 @@ from __future__ import annotations
 import operator
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -76,6 +76,10 @@ class Loader:
     pipeline_id: int = 0
     num_pipelines: int = 1
     place: Place = field(default_factory=Place)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What it was made of; not what it holds."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
     # -- steps --
 

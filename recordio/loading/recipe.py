@@ -229,7 +229,7 @@ class Share:
         self.recipe = recipe
         self._own_tape = tape
         self._salt = salt
-        self._held: ProcessLocal[HeldRows] | None = None
+        self._held: dict[str, ProcessLocal[HeldRows]] = {}  # threads that come at once all take the first one
 
     @property
     def num_records(self) -> int:
@@ -384,7 +384,8 @@ class Share:
             return None
         store = self._held_rows().loaded(decoder, loads=loads and self.recipe.options.memory is None)
         found = None if store is None else store.gather(wanted)
-        return None if found is None or found.kept is not None else found.columns
+        is_whole = found is not None and (found.kept is None or len(found.kept) == len(wanted.rows))
+        return found.columns if found is not None and is_whole else None
 
     def _decoder(self, stats: Totals) -> Decoder | None:
         """What decodes the rows of a shuffle; None where rows are read by their numbers."""
@@ -397,10 +398,11 @@ class Share:
         )  # fmt: skip
 
     def _held_rows(self) -> HeldRows:
-        if self._held is None:
+        held = self._held.get("rows")
+        if held is None:
             tape, columns, size = self.tape, self.recipe.schema.columns, self.recipe.row_size
-            self._held = ProcessLocal(lambda: HeldRows(tape, columns, size))
-        return self._held.get()
+            held = self._held.setdefault("rows", ProcessLocal(lambda: HeldRows(tape, columns, size)))
+        return held.get()
 
     def held_size(self) -> int:
         """Raw bytes that a shuffle of these rows holds, about; 0 where nothing is held."""

@@ -209,6 +209,7 @@ def test_batches_are_values(path: Path) -> None:
     assert own.state_dict()["epoch"] == 4 and len(source) == len(expected) == 11
     again = pickle.loads(pickle.dumps(source))
     scribble(source[2])
+    assert repr(pickle.loads(pickle.dumps(source))) == repr(source)
     assert [source[number]["id"].tolist() for number in range(11)] == expected
     assert again[-1]["id"].tolist() == expected[-1] and repr(again) == repr(source)
     with pytest.raises(IndexError, match="batch 11 of 11"):

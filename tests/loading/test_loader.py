@@ -515,6 +515,9 @@ def test_loaders_travel(path: Path) -> None:
     assert [numbers(batch) for batch in copy] == expected
     dist = recordio.distribute(loader, recordio.InputContext(1, 0, 2))
     assert len(pickle.loads(pickle.dumps(dist))) == len(dist)
+    next(iter(dist))  # what it holds by now stays here
+    one, other = (each[0]["id"].values[0].tolist() for each in (dist, pickle.loads(pickle.dumps(dist))))
+    assert one == other
 
 
 @pytest.mark.parametrize("order", ["exact", "pooled"])

@@ -269,6 +269,20 @@ def recordio_epoch(path: Path, epoch: int) -> Any:
     return loader.to_torch()
 
 
+@pytest.mark.parametrize("ended", [0, 1])
+def test_a_pass_that_was_broken_off_under_the_same_seed(ended: int) -> None:
+    """One worker had come to its end, the other had not: both begin it again, whoever is first, and go on from it."""
+    for order in ((0, 1), (1, 0)):
+        shared = SharedPlace.at(0, None)
+        marks = [shared.join(7, worker_id, 2, 1)[1] for worker_id in range(2)]
+        shared.end(ended, marks[ended])
+        for epoch in (0, 1, 2):
+            found = {worker_id: shared.join(7, worker_id, 2, 1) for worker_id in order}
+            assert {one for one, _ in found.values()} == {epoch}
+            for worker_id, (_, mark) in found.items():
+                shared.end(worker_id, mark)
+
+
 def test_epochs_go_on_though_torch_is_seeded_the_same(path: Path) -> None:
     shared, epochs = recordio_epoch(path, 0), []
     for _ in range(3):
@@ -294,8 +308,14 @@ def test_a_part_that_was_broken_off_says_so_in_workers_too(path: Path) -> None:
     del broken
     with pytest.raises(recordio.RequestError, match="not read to its end"):
         next(iter(in_workers(part)))
+    with pytest.raises(recordio.RequestError, match="not read to its end"):
+        next(iter(part))
     part.set_epoch(0)
     assert len(ids(in_workers(part))) == 13
+    left = iter(part)
+    next(left)
+    with pytest.raises(recordio.RequestError, match="not read to its end"):
+        next(iter(in_workers(part)))
 
 
 @pytest.mark.parametrize("is_kept", [False, True])
