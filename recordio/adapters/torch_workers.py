@@ -138,7 +138,7 @@ class SharedPlace:
     def _following(self, note: _Note, per_pass: int) -> int:
         """First epoch of the pass behind the one of a note."""
         _, epoch, num_workers, is_begun, _ = note
-        ends = self._values[_HEAD + 2 * _NOTE :][:num_workers]
+        ends = self._values[_HEAD + 2 * _NOTE :][: min(num_workers, _NUM_WORKERS)]
         return epoch + per_pass if is_begun and bool((ends == _mark(note)).all()) else epoch
 
     def _end_of(self, worker_id: int) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ ORDERS = {
 WORKLOAD = """
 import sys
 from bench_parts.workloads import make_workload
-make_workload("small_images", sys.argv[1], share=0.06)
+make_workload("small_images", sys.argv[1], share=0.25)
 """
 
 
@@ -48,18 +49,19 @@ def directory() -> Iterator[Path]:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("framework", ORDERS)
 def test_an_adapter_costs_little(directory: Path, framework: str) -> None:
-    """Of the quickest epochs, each in turn: a busy machine slows some of them, so that it is looked at again."""
+    """Of epochs that follow each other, one fed by ready batches, the median: a busy machine slows some, so that it is
+    looked at again."""
     request = {
-        "framework": framework, "workload": str(directory / "workload"), "path": str(directory / "files"), "repeats": 8,
+        "framework": framework, "workload": str(directory / "workload"), "path": str(directory / "files"), "repeats": 5,
     }  # fmt: skip
-    best: dict[str, float] = {}
+    ratios: dict[str, list[float]] = {order: [] for order in ORDERS[framework]}
     found: list[dict[str, float]] = []
     for _ in range(ATTEMPTS):
         result: dict[str, Any] = json.loads(run("-m", "bench_parts.training", json.dumps(request)).splitlines()[-1])
-        best = {name: min(best.get(name, 1e9), *seconds) for name, seconds in result["seconds"].items()}
-        found.append({
-            order: best[order] / best.get(f"ready, {order}", best["ready"]) for order in ORDERS[framework]
-        })  # fmt: skip
+        seconds: dict[str, list[float]] = result["seconds"]
+        for order, pairs in ratios.items():
+            pairs += [own / ready for own, ready in zip(seconds[order], seconds["ready"], strict=True)]
+        found.append({order: statistics.median(pairs) for order, pairs in ratios.items()})
         if max(found[-1].values()) <= MOST:
             return
     pytest.fail(f"{framework}: of the time with ready batches, {found}")

@@ -204,6 +204,15 @@ def test_a_worker_that_comes_after_the_next_epoch_was_set_disturbs_nobody() -> N
     assert kept == 4 and shared.is_read_by_workers
 
 
+def test_of_very_many_workers_the_first_ones_say_when_a_pass_is_over() -> None:
+    shared = SharedPlace.at(0, None)
+    for expected in (0, 1, 2):
+        for worker_id in range(300):
+            epoch, mark = shared.join(100 + expected, worker_id, 300, 1)
+            assert epoch == expected
+            shared.end(worker_id, mark)
+
+
 @pytest.mark.parametrize("is_over", [False, True], ids=["begun", "over"])
 @pytest.mark.parametrize("is_set", [False, True], ids=["following", "set_epoch"])
 @pytest.mark.parametrize("key", [7, 8], ids=["same seed", "another seed"])
